@@ -1,0 +1,30 @@
+# Every target makes .venv first if it is missing or older than what it is made from.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: bench smoke test test-slow lint clean
+
+bench: .venv/made  ## the comparison on the embedded data set
+	$(PY) -m bench run --preset cpu
+
+smoke: .venv/made  ## the same in about a minute, too small to conclude from
+	$(PY) -m bench run --preset smoke
+
+test: .venv/made
+	$(PY) -m pytest
+
+test-slow: .venv/made
+	$(PY) -m pytest -m slow
+
+lint: .venv/made
+	$(PY) -m ruff check .
+
+clean:  ## what was made here; results.csv and your data stay
+	rm -rf .venv data runs build *.egg-info .pytest_cache .ruff_cache .benchmarks
+
+.venv/made: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

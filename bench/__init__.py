@@ -1,0 +1,1 @@
+"""The harness: runs methods, keeps their scores, derives figures from stored scores."""

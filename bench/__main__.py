@@ -1,0 +1,145 @@
+"""`python -m bench VERB`: the command line. A user's mistake is one line on stderr and exit code 2."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from sslm_core.errors import UserError
+
+from . import metrics, phantom
+from .data import Dataset, open_dataset, planes_of
+from .methods import METHODS
+from .presets import PRESETS, Preset, preset
+from .results import Scored, upsert
+from .run import Job, cores
+from .sweep import say, sweep
+from .table import table
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
+    parser.add_argument("--data", type=Path, help="a folder in MRNet's layout (default: the embedded phantom)")
+    parser.add_argument("--methods", help="comma-separated (default: the preset's)")
+    parser.add_argument("--planes", help="comma-separated (default: the preset's)")
+    parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
+    parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
+    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)")
+    parser.add_argument("--force", action="store_true", help="run finished cells anew")
+
+
+def run_main(args: argparse.Namespace) -> None:
+    chosen = preset(args.preset)
+    dataset = dataset_of(args, chosen)
+    device = device_of(args.device)
+    methods = listed(args.methods, chosen.methods, METHODS, "--methods")
+    planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
+    seeds = [seed_number(s) for s in args.seeds.split(",")] if args.seeds else list(chosen.seeds)
+    # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
+    jobs = [Job(dataset, chosen, m, p, s, device, args.out) for m in methods for s in seeds for p in planes]
+    open_jobs = [job for job in jobs if args.force or not job.finished()]
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
+    workers = args.jobs or (1 if device == "cuda" else cores())
+    say(f"{dataset.name} ({dataset.digest}): {len(dataset.fit)} exams to fit, {len(dataset.tune)} to tune, "
+        f"{len(dataset.reported)} reported; "
+        f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; preset {chosen.name}, device {device}")  # fmt: skip
+    if dataset.notice:
+        say(dataset.notice)
+    if len(open_jobs) < len(jobs):
+        say(f"{len(jobs) - len(open_jobs)} of {len(jobs)} cells are finished in {args.out} and skipped (--force runs them anew)")
+    done = [job for job in jobs if job not in open_jobs]
+
+    def finished(job: Job) -> None:
+        done.append(job)
+        scored = by_method(jobs, done)
+        if len(scored) > 1 and len(done) < len(jobs) and all(j in done for j in jobs if j.method == job.method):
+            print(f"\nSo far:\n{table(scored)}\n", flush=True)
+
+    sweep(open_jobs, workers, finished)
+    scored = by_method(jobs, done)
+    upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
+    title = f"{dataset.name} ({dataset.digest}), preset {chosen.name}, device {device}"
+    print(f"\n{title}:\n{table(scored)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
+
+
+def shift(dataset: Dataset) -> str:
+    return metrics.shift(dataset.train.truth, dataset.reported.truth, dataset.train.labels)
+
+
+def by_method(jobs: list[Job], done: list[Job]) -> dict[str, list[Scored]]:
+    """Scores of the methods of which every plane and seed is done, in the order of `jobs`."""
+    scored = {}
+    for method in dict.fromkeys(job.method for job in jobs):
+        mine = [job for job in jobs if job.method == method]
+        if all(job in done for job in mine):
+            scored[method] = [Scored([j for j in mine if j.seed == seed]) for seed in dict.fromkeys(j.seed for j in mine)]
+    return scored
+
+
+def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
+    if args.data:
+        return open_dataset(args.data, args.data.resolve().name, chosen)
+    config = phantom.PhantomConfig(*chosen.phantom, size=chosen.frame)
+    code = phantom.digest(config)
+    root = phantom.make(Path("data") / f"phantom-{code}", config)
+    return open_dataset(root, "phantom", chosen, code)
+
+
+def device_of(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
+    return name
+
+
+def listed(given: str | None, default, known, option: str) -> list[str]:
+    """The names of a comma-separated option, each of which must be known."""
+    if not given:
+        return list(default)
+    names = given.split(",")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def seed_number(text: str) -> int:
+    if not text.strip().isdigit():
+        raise UserError(f"--seeds {text}: expected whole numbers, comma-separated")
+    return int(text)
+
+
+VERBS = {
+    "run": (run_arguments, run_main, "train and score methods, print the table, write results.csv"),
+    "phantom": (phantom.add_arguments, phantom.main, "make the embedded data set, or look at it"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m bench", description="Self-supervised learning on MR exams, compared.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (add, work, about) in VERBS.items():
+        verb = verbs.add_parser(name, help=about, description=about)
+        add(verb)
+        verb.set_defaults(work=work)
+    args = parser.parse_args(arguments)
+    try:
+        args.work(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Which exams a run is about: a folder that the user names, or the embedded phantom; and their split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sslm_core.exams import ExamSet, digest, minority, read_exams, stratified
+
+from .presets import Preset
+
+SPLIT_SEED = 0  # one split per data set: seeds differ in training alone
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of train."""
+
+    name: str
+    digest: str
+    train: ExamSet
+    reported: ExamSet
+    fit: np.ndarray
+    tune: np.ndarray
+    notice: str
+
+    @property
+    def minority(self) -> np.ndarray:
+        """Per label the class that is rarer in training: [L]."""
+        return minority(self.train.truth)
+
+
+def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None) -> Dataset:
+    """Read and check a folder in MRNet's layout, take no more exams than the preset's budget, split train into fit and tune."""
+    train, reported = read_exams(root)
+    code = known_digest or digest([train, reported])
+    notice = []
+    taken = []
+    for exams, most in zip((train, reported), preset.exams or (None, None)):
+        if most and len(exams) > most:
+            notice.append(f"{most} of {len(exams)} {exams.split} exams")
+            exams = exams.subset(stratified(exams.truth, most, SPLIT_SEED)[0])
+        taken.append(exams)
+    train, reported = taken
+    tune, fit = stratified(train.truth, round(preset.tune * len(train)), SPLIT_SEED)
+    text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
+    return Dataset(name, code, train, reported, fit, tune, text)
+
+
+def planes_of(preset: Preset, dataset: Dataset) -> tuple[str, ...]:
+    """The planes that a preset runs: those it names and the data has, else the first; all where it names none."""
+    if not preset.planes:
+        return dataset.train.planes
+    return tuple(p for p in preset.planes if p in dataset.train.planes) or dataset.train.planes[:1]

@@ -1,0 +1,72 @@
+"""Sizes and budgets: one frozen dataclass each. `smoke` and `cpu` pin everything that scores depend on, threads included."""
+
+from dataclasses import dataclass, field
+
+from sslm_core.clips import ClipConfig
+from sslm_core.downstream import DownstreamConfig
+from sslm_core.encoder import size
+from sslm_core.errors import UserError
+from sslm_core.jigsaw import JigsawConfig
+from sslm_core.pretext import PretextConfig
+from sslm_core.sslm import SSLMConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """`exams`: (train, reported) exams, the phantom's size and the most that is taken of another data set; None takes all."""
+
+    name: str
+    exams: tuple[int, int] | None
+    frame: int
+    planes: tuple[str, ...]  # of the data set's planes, those named here; its first where it has none of them; all if empty
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...]
+    sslm: SSLMConfig
+    threads: int = 1  # of one cell on a CPU: cells run side by side, and no score depends on the number of cores
+    tune: float = 0.2  # share of train that chooses
+    phantom: tuple[int, int] = field(default=(240, 120))
+
+
+SMOKE = Preset(
+    name="smoke",
+    exams=(60, 40),
+    phantom=(60, 40),
+    frame=64,
+    planes=("sagittal",),
+    seeds=(0,),
+    methods=("sslm", "random", "supervised"),
+    sslm=SSLMConfig(
+        encoder=size("w8"),
+        jigsaw=JigsawConfig(permutations=20),
+        pretext=PretextConfig("fast", epochs=20, batch=32, lr=2e-3),
+        clip=ClipConfig(frames=6, edge=1),
+        downstream=DownstreamConfig(epochs=4, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
+                                    clips=4, hidden=32, views=2),  # fmt: skip
+    ),
+)
+
+CPU = Preset(
+    name="cpu",
+    exams=(300, 120),
+    phantom=(240, 120),
+    frame=64,
+    planes=(),
+    seeds=(0, 1),
+    methods=("sslm", "random", "supervised"),
+    sslm=SSLMConfig(
+        encoder=size("w8"),
+        jigsaw=JigsawConfig(permutations=100),
+        pretext=PretextConfig("fast", epochs=20, batch=64, lr=2e-3),
+        clip=ClipConfig(frames=8, edge=2),
+        downstream=DownstreamConfig(epochs=8, batch=4, lrs=(3e-4, 1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
+                                    clips=8, hidden=32, views=2),  # fmt: skip
+    ),
+)
+
+PRESETS = {preset.name: preset for preset in (SMOKE, CPU)}
+
+
+def preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise UserError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,127 @@
+"""results.csv: its schema, and upserts of rows derived from stored runs. Rows of others are kept."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+
+from sslm_core.checkpoint import write_atomic
+from sslm_core.errors import UserError
+
+from . import intervals, metrics
+from .run import Job, read_json, read_scores
+
+KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
+BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
+COSTS = ("exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
+COLUMNS = (
+    *KEY,
+    *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
+    *metrics.FIGURES,
+    *BOUNDS,
+    *("pretext_accuracy", "pretext_classes", "lr", "epoch", "train_seconds", *COSTS),
+    *("machine", "torch", "python", "commit", "reason"),
+)
+ENSEMBLE = "ensemble"
+RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals.RESAMPLES
+
+
+class Scored:
+    """Stored scores of one method, variant and seed: its planes and their ensemble, all on the same exams."""
+
+    def __init__(self, jobs: list[Job]):
+        self.jobs = sorted(jobs, key=lambda job: job.plane)
+        self.records = {job.plane: read_json(job.folder / "run.json") for job in self.jobs}
+        stored = {job.plane: read_scores(job.folder / "scores.csv") for job in self.jobs}
+        first = stored[self.jobs[0].plane]
+        for job in self.jobs:
+            for split, (ids, truth, _) in stored[job.plane].items():
+                if ids != first[split][0] or (truth != first[split][1]).any():
+                    raise UserError(f"{job.folder}/scores.csv: not the exams of {self.jobs[0].folder}; run both again with --force")
+        record = self.records[self.jobs[0].plane]
+        self.labels, self.minority = tuple(record["labels"]), np.array(record["minority"])
+        self.tune_truth, self.truth = first["tune"][1], first["reported"][1]
+        self.tune = {plane: sets["tune"][2] for plane, sets in stored.items()}
+        self.scores = {plane: sets["reported"][2] for plane, sets in stored.items()}
+        self.tune[ENSEMBLE], self.scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, dict(self.tune), dict(self.scores))
+        self.operating = {plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority) for plane in self.tune}
+
+    def threshold(self, plane: str) -> np.ndarray:
+        return np.array(self.operating[plane].threshold)
+
+    def rows(self) -> list[dict]:
+        """Rows of results.csv: every plane and the ensemble, every label and macro."""
+        resamples = intervals.weights(self.truth, RESAMPLES)
+        return [row for plane in self.scores for row in self._plane(plane, resamples)]
+
+    def _plane(self, plane: str, resamples: np.ndarray) -> list[dict]:
+        truth, score = self.truth, self.scores[plane]
+        values, reasons = metrics.figures(truth, score, self.labels, self.minority, self.operating[plane])
+        auc = intervals.auc_draws(truth, score[None], resamples)
+        recall = intervals.recall_draws(truth, score[None], resamples, self.minority, self.threshold(plane)[None])
+        behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority)
+        common = self.jobs[0].key() | {"plane": plane} | self.costs(plane)
+        rows = []
+        for i, label in enumerate((*self.labels, "macro")):
+            a = intervals.interval(auc[:, :, i], behind[0][i])
+            r = intervals.interval(recall[:, :, i], behind[1][i])
+            row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
+            if label != "macro":
+                row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
+            row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high)))
+            row["reason"] = "; ".join(dict.fromkeys(v for k, v in reasons[label].items() if not k.startswith("threshold")))
+            rows.append(row)
+        return rows
+
+    def costs(self, plane: str) -> dict:
+        """What was measured on one plane; of the ensemble the sums over planes (throughput: one plane after another)."""
+        records = list(self.records.values()) if plane == ENSEMBLE else [self.records[plane]]
+        costs = [record["cost"] for record in records]
+        row = {name: sum(cost[name] for cost in costs) for name in ("flops_per_exam", "parameters", "trainable")}
+        row["exams_per_s"] = 1 / sum(1 / cost["exams_per_s"] for cost in costs)
+        row["peak_mb"] = max(cost["peak_mb"] for cost in costs)
+        row["train_seconds"] = sum(record["seconds"]["train"] for record in records)
+        row["fit_exams"] = records[0]["fit_exams"]
+        row |= {name: records[0]["environment"][name] for name in ("machine", "torch", "python", "commit")}
+        if plane != ENSEMBLE:
+            row |= records[0]["chosen"]
+        if pretexts := [min(r["pretext"], key=lambda epoch: epoch["tune_loss"]) for r in records if r["pretext"]]:
+            row["pretext_accuracy"] = float(np.mean([epoch["tune_accuracy"] for epoch in pretexts]))
+            row["pretext_classes"] = records[0]["pretext_classes"]
+        return row
+
+
+def text(value) -> str:
+    """A cell of results.csv: raw, six significant digits, empty where undefined."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def read(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        table = csv.DictReader(file)
+        rows = list(table)
+        odd = sorted(set(table.fieldnames or ()) ^ set(COLUMNS))
+    if odd:
+        raise UserError(f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a new one")
+    return rows
+
+
+def upsert(path: Path, rows: list[dict]) -> None:
+    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was."""
+    table = {tuple(row[name] for name in KEY): row for row in read(path)}
+    for row in rows:
+        cells = {name: text(row.get(name)) for name in COLUMNS}
+        table[tuple(cells[name] for name in KEY)] = cells
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="") as file:
+            out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            out.writeheader()
+            out.writerows(table[key] for key in sorted(table))
+
+    write_atomic(path, write)

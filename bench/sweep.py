@@ -1,0 +1,100 @@
+"""All cells of a comparison: finished ones are skipped, the others run side by side, one process a core on a CPU."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from tqdm import tqdm
+
+from sslm_core.errors import UserError
+
+from .run import Job, run
+
+TELL_SECONDS = 30  # between lines on what is running, where there is no terminal to draw bars on
+
+
+def bar(title: str, line: int = 0) -> Callable:
+    """A sslm_core progress: one tqdm bar per loop, with its own estimate of the time left; drawn on terminals only."""
+
+    def progress(iterable: Iterable, what: str) -> Iterable:
+        return tqdm(iterable, f"{title}: {what}", leave=False, position=line, disable=None, dynamic_ncols=True, mininterval=0.5)
+
+    return progress
+
+
+def _start_worker(lock, lines) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    tqdm.set_lock(lock)
+    with lines.get_lock():
+        lines.value += 1
+        global _line
+        _line = lines.value
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves no worker behind."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _work(job: Job) -> float:
+    return run(job, bar(str(job), _line))
+
+
+def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> None:
+    """Run `jobs` in their order; call `finished(job)` in this process after each. Raises the first UserError of a cell."""
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")
+    lock, lines = context.RLock(), context.Value("i", 0)
+    began, left, seconds = time.monotonic(), len(jobs), {}
+    workers = min(workers, len(jobs))
+    # more workers than cores' threads would only fight
+    os.environ.setdefault("OMP_NUM_THREADS", str(jobs[0].preset.threads or os.cpu_count()))
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (lock, lines))
+    tqdm.set_lock(lock)
+    total = tqdm(total=len(jobs), desc="cells", position=0, disable=None, dynamic_ncols=True)
+    try:
+        running = {pool.submit(_work, job): job for job in jobs}
+        while running:
+            done, _ = wait(running, timeout=TELL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                job = running.pop(future)
+                seconds.setdefault(job.method, []).append(future.result())
+                left -= 1
+                total.update()
+                say(f"[{len(jobs) - left}/{len(jobs)}] {job}: {seconds[job.method][-1]:.0f} s, "
+                    f"{estimate(running.values(), seconds, workers)}")  # fmt: skip
+                finished(job)
+            if not done and not sys.stderr.isatty():
+                say(f"... {time.monotonic() - began:.0f} s, {left} of {len(jobs)} cells to go")
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise UserError("a worker process was killed (out of memory?); run again to go on, with fewer --jobs") from None
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
+    finally:
+        total.close()
+
+
+def estimate(waiting: Iterable[Job], seconds: dict[str, list[float]], workers: int) -> str:
+    """Time left, from the mean of each method's finished cells (of all methods, where it has none yet)."""
+    known = {method: sum(times) / len(times) for method, times in seconds.items()}
+    usual = sum(known.values()) / len(known)
+    left = sum(known.get(job.method, usual) for job in waiting) / workers
+    return f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
+
+
+def say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,71 @@
+"""Files that are whole or absent, and loops that go on where they were killed."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from .errors import UserError
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """`write(temporary)` beside `path`, flushed to disk and renamed over it: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from None
+    except RuntimeError as error:  # torch.save's word for a full disk
+        raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]}); free space or choose another folder") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: Path, state: dict) -> None:
+    write_atomic(path, lambda temporary: torch.save(state, temporary))
+
+
+def load(path: Path) -> dict:
+    """A checkpoint's state on the CPU. Only tensors and plain containers are admitted: loading executes nothing."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start anew") from None
+
+
+class Resume:
+    """The state of one loop on disk, saved now and then, handed back when the same loop is started again.
+
+    `identity` is what the state depends on (config, data digest, seed); a checkpoint of another identity is refused by name.
+    Loops derive all random draws from (seed, step), so the position is the whole of their random state.
+    """
+
+    def __init__(self, path: Path, identity: dict, seconds: float = 60):
+        self.path, self.identity, self.seconds = path, {k: str(v) for k, v in identity.items()}, seconds
+        self.saved = time.monotonic()
+
+    def load(self) -> dict | None:
+        if not self.path.exists():
+            return None
+        state = load(self.path)
+        for name in sorted(self.identity.keys() | state["identity"].keys()):
+            was, now = state["identity"].get(name), self.identity.get(name)
+            if was != now:
+                raise UserError(f"{self.path}: made with {name} = {was}, now {now}; delete it or use another output folder")
+        return state
+
+    def tick(self, state: Callable[[], dict]) -> None:
+        """Save `state()` if the last save is `seconds` old."""
+        if time.monotonic() - self.saved >= self.seconds:
+            save(self.path, {**state(), "identity": self.identity})
+            self.saved = time.monotonic()
+
+    def done(self) -> None:
+        """The loop has ended and its result is stored elsewhere."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,171 @@
+"""The pretext encoder ("rocket"): one branch per grid position, one trunk. Every size and grid is one class.
+
+The branches' weights are kept side by side, [P * width, ...], as a grouped convolution wants them. The two ways to run
+them, `grouped` and `sequential`, give the same figures; which is faster depends on device and width.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Widths of one encoder. `reductions`: filters of each path of the two reduction blocks."""
+
+    branch: int
+    stem: int
+    reductions: tuple[int, int]
+    bottleneck: int = 1  # divides the first width of each residual block
+    positions: int = 9
+    shared: bool = False  # one branch for all positions (siamese), an ablation
+    form: str = "auto"  # how the branches are run: grouped, sequential, or by device and width
+
+    @property
+    def channels(self) -> int:
+        """C of the feature maps."""
+        return 2 * self.reductions[1]
+
+
+def narrow(width: int) -> EncoderConfig:
+    """The paper's proportions at another branch width."""
+    return EncoderConfig(width, 4 * width, (4 * width, 8 * width))
+
+
+SIZES = {
+    "sslm": narrow(256),  # the paper's evaluation script
+    "skid-v1": EncoderConfig(256, 1024, (512, 2048), bottleneck=2),  # the authors' later notebook
+    **{f"w{width}": narrow(width) for width in (8, 16, 32, 64)},
+}
+
+
+def size(name: str, **changes) -> EncoderConfig:
+    if name not in SIZES:
+        raise UserError(f"encoder size {name!r}: expected one of {', '.join(SIZES)}")
+    return replace(SIZES[name], **changes)
+
+
+def conv_bn_relu(x, conv: nn.Conv2d, norm: nn.BatchNorm2d, part=slice(None), groups: int = 1, weight=None) -> torch.Tensor:
+    """Convolution, batch norm, ReLU with the output channels in `part`; in evaluation the norm is folded into the convolution."""
+    weight, bias = conv.weight[part] if weight is None else weight, conv.bias[part]
+    mean, var, gain, shift = norm.running_mean[part], norm.running_var[part], norm.weight[part], norm.bias[part]
+    if norm.training:
+        x = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=groups)
+        return F.relu_(F.batch_norm(x, mean, var, gain, shift, True, norm.momentum, norm.eps))
+    factor = gain * (var + norm.eps).rsqrt()
+    weight, bias = weight * factor[:, None, None, None], (bias - mean) * factor + shift
+    return F.relu_(F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=groups))
+
+
+class ConvBN(nn.Module):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return conv_bn_relu(x, self.conv, self.norm)
+
+
+class Branches(nn.Module):
+    """Four 3x3 convolutions per position, pooled after the second and fourth: [B, P or 1, h, w] -> [B, P * width, h/4, w/4]."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        self.groups = 1 if config.shared else config.positions
+        out = self.groups * config.branch
+        # the first layer has weights for 3 channels, as published; the input is gray, so forward() folds them into one
+        inputs = (3, config.branch, config.branch, config.branch)
+        self.convs = nn.ModuleList(nn.Conv2d(c * self.groups, out, 3, padding=1, groups=self.groups) for c in inputs)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(out) for _ in inputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, p = x.shape[:2]
+        positions, width = self.config.positions, self.config.branch
+        if self.config.shared:
+            y = self._run(x.reshape(b * p, 1, *x.shape[2:]), slice(None), 1)
+            y = y.reshape(b, p * width, *y.shape[2:])
+            return y if p == positions else y.repeat(1, positions, 1, 1)  # a whole frame looks alike from every position
+        if self.grouped(x):
+            return self._run(x, slice(None), positions)
+        parts = [slice(k * width, (k + 1) * width) for k in range(positions)]
+        return torch.cat([self._run(x[:, k % p, None], part, 1) for k, part in enumerate(parts)], 1)
+
+    def grouped(self, x: torch.Tensor) -> bool:
+        """Narrow branches on patches run faster as one grouped convolution; wide ones, and whole frames, one after another."""
+        if self.config.form == "auto":
+            return self.config.branch < 16 and x.shape[1] > 1
+        return self.config.form == "grouped"
+
+    def _run(self, x: torch.Tensor, part: slice, groups: int) -> torch.Tensor:
+        """The four layers of the branches in `part` of the weights."""
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            weight = conv.weight[part] if i else conv.weight[part].sum(1, keepdim=True)
+            # one gray image for all branches is one ungrouped convolution
+            x = conv_bn_relu(x, conv, norm, part, 1 if i == 0 and x.shape[1] == 1 else groups, weight)
+            if i % 2:
+                x = F.max_pool2d(x, 2)
+        return x
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int, bottleneck: int):
+        super().__init__()
+        inner = channels // bottleneck
+        self.block = nn.Sequential(ConvBN(channels, inner, 3), ConvBN(inner, channels, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 0.25 * self.block(x)
+
+
+class Reduction(nn.Module):
+    """Half the size, the channels of two paths side by side."""
+
+    def __init__(self, channels: int, path: int):
+        super().__init__()
+        self.convolved = nn.Sequential(ConvBN(channels, path, 3), ConvBN(path, path, 3, stride=2))
+        self.pooled = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), ConvBN(channels, path, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.convolved(x), self.pooled(x)], 1)
+
+
+class Encoder(nn.Module):
+    """Patches [B, P, h, w], or whole frames [B, 1, H, W] shown to every branch -> feature maps [B, C, h/16, w/16].
+
+    Gray input in -1..1; h and w multiples of 16. Source: arXiv 2104.10481 and the authors' notebooks.
+    """
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        first, second = config.reductions
+        self.branches = Branches(config)
+        self.trunk = nn.Sequential(
+            ConvBN(config.positions * config.branch, config.stem, 1),
+            Residual(config.stem, config.bottleneck),
+            Reduction(config.stem, first),
+            Residual(2 * first, config.bottleneck),
+            Reduction(2 * first, second),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.trunk(self.branches(x.contiguous(memory_format=torch.channels_last)))
+
+
+def frozen(encoder: nn.Module) -> nn.Module:
+    """`encoder` without gradients and in evaluation mode for good: batch-norm statistics cannot drift either."""
+    encoder.requires_grad_(False)
+    encoder.eval()
+    encoder.train = lambda mode=True: encoder  # a parent's train() must not reach it
+    return encoder

@@ -1,0 +1,107 @@
+"""What stands on an encoder: the permutation classifier, and heads that turn a clip's feature maps into label logits.
+
+Clip heads take maps [B, T, C, h, w] and the number of real frames of each clip, [B]; the rest is padding and never
+changes a logit.
+"""
+
+import torch
+import torch.nn as nn
+
+from .errors import UserError
+
+
+class PermutationHead(nn.Sequential):
+    """Feature maps [B, C, h, w] -> logits [B, K]: global average pool, Linear, ReLU, Linear."""
+
+    def __init__(self, channels: int, hidden: int, classes: int):
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, classes)
+        )
+
+
+class ConvLSTMLayer(nn.Module):
+    """3x3 ConvLSTM (Shi et al. 2015). The input's convolution is done for all frames at once; only the recurrent one is sequential."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.inputs = nn.Conv2d(channels, 4 * hidden, 3, padding=1)
+        self.recurrent = nn.Conv2d(hidden, 4 * hidden, 3, padding=1, bias=False)
+
+    def forward(self, maps: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """maps [B, T, C, h, w], real [B, T] bool -> hidden states [B, T, hidden, h, w] and the last real one [B, hidden, h, w]."""
+        b, t = maps.shape[:2]
+        gates = self.inputs(maps.flatten(0, 1)).unflatten(0, (b, t))  # [B, T, 4 * hidden, h, w]
+        state = cell = gates.new_zeros(b, gates.shape[2] // 4, *gates.shape[3:])
+        states = []
+        for k in range(t):
+            i, f, o, g = (gates[:, k] + self.recurrent(state)).chunk(4, 1)
+            fresh = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+            keep = real[:, k, None, None, None]
+            cell = torch.where(keep, fresh, cell)
+            state = torch.where(keep, torch.sigmoid(o) * torch.tanh(fresh), state)
+            states.append(state)
+        return torch.stack(states, 1), state
+
+
+class ConvLSTMHead(nn.Module):
+    """The paper's: two ConvLSTM layers, the last state averaged over its map, Linear."""
+
+    def __init__(self, channels: int, hidden: int, labels: int):
+        super().__init__()
+        self.first, self.second = ConvLSTMLayer(channels, hidden), ConvLSTMLayer(hidden, hidden)
+        self.linear = nn.Linear(hidden, labels)
+
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        real = mask(maps, count)
+        states, _ = self.first(maps, real)
+        _, last = self.second(states, real)
+        return self.linear(last.mean((2, 3)))
+
+
+class LinearProbe(nn.Linear):
+    """Only a linear layer, on features averaged over the map and the frames."""
+
+    def __init__(self, channels: int, hidden: int, labels: int):
+        super().__init__(channels, labels)
+
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        pooled = maps.mean((3, 4)) * mask(maps, count)[..., None]
+        return super().forward(pooled.sum(1) / count[:, None])
+
+
+class MaxOverFrames(nn.Linear):
+    """MRNet's: features averaged over the map, their maximum over frames, Linear."""
+
+    def __init__(self, channels: int, hidden: int, labels: int):
+        super().__init__(channels, labels)
+
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        pooled = maps.mean((3, 4)).masked_fill(~mask(maps, count)[..., None], -torch.inf)
+        return super().forward(pooled.amax(1))
+
+
+class LSTMHead(nn.Module):
+    """An LSTM over features averaged over the map; its output at the last real frame, Linear."""
+
+    def __init__(self, channels: int, hidden: int, labels: int):
+        super().__init__()
+        self.lstm = nn.LSTM(channels, hidden, batch_first=True)
+        self.linear = nn.Linear(hidden, labels)
+
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        states, _ = self.lstm(maps.mean((3, 4)))
+        return self.linear(states[torch.arange(len(states), device=states.device), count - 1])
+
+
+HEADS = {"convlstm": ConvLSTMHead, "linear": LinearProbe, "max": MaxOverFrames, "lstm": LSTMHead}
+
+
+def clip_head(name: str, channels: int, hidden: int, labels: int) -> nn.Module:
+    if name not in HEADS:
+        raise UserError(f"head {name!r}: expected one of {', '.join(HEADS)}")
+    return HEADS[name](channels, hidden, labels)
+
+
+def mask(maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """True for the real frames: [B, T]."""
+    return torch.arange(maps.shape[1], device=maps.device) < count[:, None]

@@ -1,0 +1,110 @@
+"""The jigsaw pretext: a frame cut into a grid of shuffled patches; the class is the permutation."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .encoder import Encoder
+from .errors import UserError
+from .frames import FrameStore
+from .heads import PermutationHead
+from .seeds import derive, generator, seeded
+from .warp import Warp, normalise, product
+
+
+@dataclass(frozen=True)
+class JigsawConfig:
+    """The paper's values; lengths in pixels are those of a 64-pixel patch and scale with the patch."""
+
+    grid: int = 3
+    permutations: int = 1000
+    choice: str = "random"  # or "hamming": far apart from each other
+    angles: tuple[float, ...] = (-15, 0, 15)
+    shifts: tuple[float, ...] = (-6, 0, 6)
+    scales: tuple[float, ...] = (1.0, 1.1)
+    gains: tuple[float, ...] = (0.85, 0.9, 1.0, 1.1, 1.15)
+
+
+def patch_size(frame: int, grid: int) -> int:
+    """3/4 of the cell, to the nearest pixel: 64 of 85, 16 of 21."""
+    return round(0.75 * (frame // grid))
+
+
+def permutation_set(patches: int, count: int, seed: int, choice: str = "random") -> torch.Tensor:
+    """min(count, patches!) distinct permutations, the identity first: int64 [K, P]. Never lists patches! of them.
+
+    `hamming` adds, one at a time, the candidate whose least Hamming distance to those chosen is greatest (Noroozi & Favaro 2016),
+    out of a random pool.
+    """
+    if choice not in ("random", "hamming"):
+        raise UserError(f"choice of permutations {choice!r}: expected random or hamming")
+    count = min(count, math.factorial(patches))
+    pool = count if choice == "random" else min(10 * count, math.factorial(patches))
+    draw = generator("cpu", derive(seed, "permutations", patches))
+    rows = torch.arange(patches)[None]
+    while len(rows) < pool:
+        fresh = torch.rand(2 * pool, patches, generator=draw).argsort(1)
+        rows = torch.cat([rows, fresh])
+        _, first = torch.unique(rows, dim=0, return_inverse=True)  # first: class of each row
+        earliest = torch.full((int(first.max()) + 1,), len(rows)).scatter_reduce(0, first, torch.arange(len(rows)), "amin")
+        rows = rows[earliest.sort().values]  # distinct rows, in the order drawn
+    rows = rows[:pool]
+    if choice == "random":
+        return rows
+    chosen, distance = [0], (rows != rows[0]).sum(1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (rows != rows[chosen[-1]]).sum(1))
+    return rows[chosen]
+
+
+class Jigsaw:
+    """The PretextTask of the paper: batches of permuted patches, a classifier of permutations, cross-entropy."""
+
+    def __init__(self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu"):
+        self.config, self.cell, self.patch = config, frame // config.grid, patch_size(frame, config.grid)
+        self.permutations = permutation_set(config.grid**2, config.permutations, seed, config.choice).to(device)
+        pixel = self.patch / 64
+        self.warp = Warp(product(config.angles, [s * pixel for s in config.shifts], config.scales), self.patch, device)
+        self.gains = torch.tensor(config.gains, device=device)
+
+    @property
+    def classes(self) -> int:
+        return len(self.permutations)
+
+    def head(self, encoder: Encoder, seed: int) -> PermutationHead:
+        with seeded(seed, "pretext head"):
+            return PermutationHead(encoder.config.channels, encoder.config.stem, self.classes)
+
+    def cut(self, store: FrameStore, frames: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+        """One crop at a random offset in each cell of each frame [B]: uint8 [B, P, h, w], cells row by row."""
+        g, device = self.config.grid, frames.device
+        corner = torch.arange(g, device=device) * self.cell
+        corner = torch.stack(torch.meshgrid(corner, corner, indexing="ij"), -1).reshape(g * g, 2)  # [P, 2]
+        free = max(1, (self.cell - self.patch) // 2)
+        at = corner + torch.randint(free, (len(frames), g * g, 2), generator=draw, device=device)  # [B, P, 2]
+        windows = store.data.unfold(1, self.patch, 1).unfold(2, self.patch, 1)  # a view [N, rows, columns, h, w]
+        return windows[frames[:, None], at[..., 0], at[..., 1]]
+
+    def batch(self, store: FrameStore, frames: torch.Tensor, draw: torch.Generator, train: bool):
+        """Permuted patches float32 [B, P, h, w] in -1..1, and the class of each permutation, int64 [B]."""
+        patches = self.cut(store, frames, draw)
+        b, p, h, w = patches.shape
+        target = torch.randint(self.classes, (b,), generator=draw, device=frames.device)
+        patches = patches[torch.arange(b, device=frames.device)[:, None], self.permutations[target]]
+        if train:
+            index = torch.randint(len(self.warp), (b * p,), generator=draw, device=frames.device)
+            gain = self.gains[torch.randint(len(self.gains), (b * p,), generator=draw, device=frames.device)]
+            bright = torch.rand(b * p, generator=draw, device=frames.device) < 0.5
+            gain = torch.where(bright, gain, torch.ones((), device=frames.device))
+            patches = self.warp(patches.reshape(b * p, h, w), index, gain).view(b, p, h, w)
+        return normalise(patches), target
+
+    def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits, target)
+
+    def correct(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """How many of the batch were classified right, as a 0-d tensor."""
+        return (logits.argmax(1) == target).sum()

@@ -1,0 +1,151 @@
+"""The label-free loop: any PretextTask trains an encoder on the frames of the fit exams; its epoch is chosen on tune frames."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn as nn
+
+from .checkpoint import Resume
+from .encoder import Encoder
+from .frames import FrameStore, Progress, quiet
+from .seeds import generator
+
+
+class PretextTask(Protocol):
+    """What pretrain() needs of a task: batches made on the store's device, a head, a loss, and a count of right answers."""
+
+    def head(self, encoder: Encoder, seed: int) -> nn.Module: ...
+    def batch(self, store: FrameStore, frames: torch.Tensor, draw: torch.Generator, train: bool): ...
+    def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...
+    def correct(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class PretextConfig:
+    """How the pretext is optimised. The defaults are recipe `original`; `fast` warms up and decays to zero over the run."""
+
+    recipe: str = "original"
+    epochs: int = 50
+    draws: int = 16  # frames of each exam in an epoch
+    batch: int = 16
+    lr: float = 1e-4
+    decay: float = 0.95  # per epoch, recipe original
+    warmup: float = 0.1  # share of the steps, recipe fast
+    weight_decay: float = 0.01  # recipe fast
+    dtype: str = "float32"  # or bfloat16: autocast
+
+    def optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        if self.recipe == "original":
+            # TensorFlow's RMSprop, which the published rate belongs to: alpha .9, not torch's .99
+            return torch.optim.RMSprop(parameters, lr=self.lr, alpha=0.9, eps=1e-7)
+        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of one step of `steps`."""
+        if self.recipe == "original":
+            return self.lr * self.decay ** (step * self.epochs // steps)
+        warm = max(1, round(self.warmup * steps))
+        return self.lr * min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, step - warm) / max(1, steps - warm)))
+
+
+@dataclass
+class Pretrained:
+    """The encoder at its best epoch, and one record per epoch: samples, seconds, losses and accuracy on tune frames."""
+
+    encoder: Encoder
+    history: list[dict] = field(default_factory=list)
+
+    @property
+    def best(self) -> dict:
+        return min(self.history, key=lambda record: record["tune_loss"])
+
+
+def frame_of(store: FrameStore, exams: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """One random frame of each exam [B]: rows of the store [B]."""
+    lengths = store.lengths[exams]
+    return store.offsets[exams] + (torch.rand(len(exams), generator=draw, device=exams.device) * lengths).long()
+
+
+def autocast(device: torch.device, dtype: str):
+    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
+
+
+@torch.no_grad()
+def evaluate(task: PretextTask, encoder: nn.Module, head: nn.Module, store: FrameStore, exams, config: PretextConfig, seed: int):
+    """(loss, accuracy) on `draws` unaugmented frames of each exam; the same frames and patches at every call."""
+    encoder.eval(), head.eval()
+    device = store.data.device
+    draw = generator(device, seed, "pretext tune")
+    frames = frame_of(store, exams.repeat(config.draws), draw)
+    loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+    for rows in frames.split(max(config.batch, 64)):
+        inputs, target = task.batch(store, rows, draw, train=False)
+        with autocast(device, config.dtype):
+            outputs = head(encoder(inputs))
+        loss += task.loss(outputs.float(), target) * len(rows)
+        correct += task.correct(outputs, target)
+    return float(loss) / len(frames), float(correct) / len(frames)
+
+
+def pretrain(
+    task: PretextTask,
+    encoder: Encoder,
+    store: FrameStore,
+    fit: torch.Tensor,
+    tune: torch.Tensor,
+    config: PretextConfig,
+    seed: int,
+    progress: Progress = quiet,
+    resume: Resume | None = None,
+) -> Pretrained:
+    """Train `encoder` on frames of the exams `fit` without labels; keep the epoch with the least loss on frames of `tune`."""
+    device = store.data.device
+    fit, tune = fit.to(device), tune.to(device)
+    encoder = encoder.to(device)
+    head = task.head(encoder, seed).to(device)
+    model = nn.ModuleDict({"encoder": encoder, "head": head})
+    optimiser = config.optimiser(list(model.parameters()))
+    per_epoch = max(1, len(fit) * config.draws // config.batch)
+    steps = config.epochs * per_epoch
+    result, best, start, spent = Pretrained(encoder), None, 0, 0.0
+    total = torch.zeros((), device=device)  # loss over the epoch so far
+    if resume and (state := resume.load()):
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        result.history, best, start, spent = state["history"], state["best"], state["step"], state["seconds"]
+        total = state["total"].to(device)
+    began = time.monotonic() - spent
+    for step in progress(range(start, steps), "pretext"):
+        epoch, k = divmod(step, per_epoch)
+        if k == 0 or step == start:  # every exam `draws` times an epoch, in an order that the epoch alone decides
+            order = torch.randperm(len(fit) * config.draws, generator=generator(device, seed, "order", epoch), device=device)
+        model.train()
+        draw = generator(device, seed, "step", step)
+        exams = fit[order[k * config.batch : (k + 1) * config.batch] % len(fit)]
+        inputs, target = task.batch(store, frame_of(store, exams, draw), draw, train=True)
+        for group in optimiser.param_groups:
+            group["lr"] = config.rate(step, steps)
+        with autocast(device, config.dtype):
+            loss = task.loss(head(encoder(inputs)), target)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        total += loss.detach()
+        if k == per_epoch - 1:
+            tune_loss, accuracy = evaluate(task, encoder, head, store, tune, config, seed)
+            record = {"epoch": epoch, "samples": (step + 1) * config.batch, "seconds": time.monotonic() - began}
+            record |= {"fit_loss": float(total) / per_epoch, "tune_loss": tune_loss, "tune_accuracy": accuracy}
+            result.history.append(record)
+            total.zero_()
+            if result.best is record:
+                best = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
+        if resume:
+            resume.tick(lambda: {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": result.history,
+                                 "best": best, "step": step + 1, "total": total, "seconds": time.monotonic() - began})  # fmt: skip
+    encoder.load_state_dict(best)
+    if resume:
+        resume.done()
+    return result

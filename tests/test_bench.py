@@ -1,0 +1,175 @@
+"""The command line from end to end on a tiny set."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from bench import presets
+from bench.__main__ import main
+from bench.results import COLUMNS, KEY, read, upsert
+from bench.run import read_scores
+from sslm_core.clips import ClipConfig
+from sslm_core.downstream import DownstreamConfig
+from sslm_core.encoder import EncoderConfig
+from sslm_core.errors import UserError
+from sslm_core.jigsaw import JigsawConfig
+from sslm_core.pretext import PretextConfig
+from sslm_core.sslm import SSLMConfig
+
+TINY = presets.Preset(
+    name="tiny",
+    exams=(16, 8),
+    phantom=(8, 6),
+    frame=32,
+    planes=(),
+    seeds=(0,),
+    methods=("sslm", "random", "supervised"),
+    tune=0.25,
+    sslm=SSLMConfig(
+        encoder=EncoderConfig(4, 8, (8, 8), positions=4),
+        jigsaw=JigsawConfig(grid=2, permutations=4),
+        pretext=PretextConfig("fast", epochs=1, draws=2, batch=8, lr=1e-3),
+        clip=ClipConfig(frames=4, edge=1),
+        downstream=DownstreamConfig(epochs=1, batch=4, lrs=(1e-3,), optimiser="adam", clips=2, hidden=8, views=2),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+
+
+def bench(folder, out, *more) -> int:
+    return main(["run", "--preset", "tiny", "--data", str(folder), "--device", "cpu", "--out", str(out / "runs"),
+                 "--results", str(out / "results.csv"), *more])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def first_run(exams_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "tiny", TINY)
+        assert bench(exams_folder, out) == 0
+    return out
+
+
+def stored(out, name: str) -> dict:
+    return {path.parent.name: path for path in (out / "runs").rglob(name)}
+
+
+def test_a_run_writes_scores_records_and_figures(first_run):
+    cells = {f"{m}-{p}-s0-cpu" for m in TINY.methods for p in ("axial", "sagittal")}
+    assert set(stored(first_run, "run.json")) == set(stored(first_run, "scores.csv")) == cells
+    rows = read(first_run / "results.csv")
+    assert len(rows) == 3 * 3 * 3  # methods x (planes + ensemble) x (labels + macro)
+    for row in rows:
+        if row["auc"]:
+            assert 0 <= float(row["auc_low"]) <= float(row["auc"]) <= float(row["auc_high"]) <= 1
+        else:
+            assert row["reason"]
+        assert float(row["exams_per_s"]) > 0 and float(row["train_seconds"]) > 0 and row["torch"]
+    record = json.loads(stored(first_run, "run.json")["sslm-axial-s0-cpu"].read_text())
+    assert record["pretext"][0]["samples"] == 24 and record["fit_exams"] == 12 and record["chosen"]["lr"] == 1e-3
+
+
+def test_the_table_names_every_method_and_a_verdict(first_run, exams_folder, capsys):
+    assert bench(exams_folder, first_run) == 0
+    out, err = capsys.readouterr()
+    for word in ("macro AUC", "minority recall", "exams/s", *TINY.methods, "SSLM against random", "SSLM against supervised"):
+        assert word in out
+    assert "6 of 6 cells are finished" in err
+    assert "takes 16 of 20 train exams and 8 of 10 valid exams" in err
+
+
+def test_forced_again_gives_the_same_scores_to_the_bit(first_run, exams_folder, tmp_path):
+    shutil.copytree(first_run, tmp_path / "again")
+    path = stored(tmp_path / "again", "scores.csv")["supervised-axial-s0-cpu"]
+    path.write_text(path.read_text().replace("reported", "spoiled"))
+    assert bench(exams_folder, tmp_path / "again", "--force", "--methods", "sslm,supervised", "--planes", "axial", "--jobs", "1") == 0
+    for name in ("sslm-axial-s0-cpu", "supervised-axial-s0-cpu"):
+        assert stored(first_run, "scores.csv")[name].read_bytes() == stored(tmp_path / "again", "scores.csv")[name].read_bytes()
+
+
+def test_other_settings_are_run_anew(first_run, exams_folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(first_run, tmp_path / "again")
+    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, frame=16))
+    assert bench(exams_folder, tmp_path / "again", "--methods", "random", "--planes", "axial") == 0
+    assert "finished" not in capsys.readouterr().err
+
+
+def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
+    """Other reported labels: every stored choice, every tune score and every reported score stays as it was."""
+    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=None))
+    turned = tmp_path / "turned"
+    shutil.copytree(exams_folder, turned)
+    assert bench(exams_folder, tmp_path / "as they are", "--planes", "axial") == 0
+    for path in turned.glob("valid-*.csv"):
+        path.write_text("".join(f"{row.split(',')[0]},{1 - int(row.split(',')[1])}\n" for row in path.read_text().split()))
+    assert bench(turned, tmp_path / "other", "--planes", "axial") == 0
+    outs = tmp_path / "as they are", tmp_path / "other"
+    for method in TINY.methods:
+        name = f"{method}-axial-s0-cpu"
+        before, after = (json.loads(stored(out, "run.json")[name].read_text()) for out in outs)
+        for key in ("chosen", "minority", "fit_exams"):
+            assert before[key] == after[key]
+        before, after = (read_scores(stored(out, "scores.csv")[name]) for out in outs)
+        assert (before["reported"][1] != after["reported"][1]).all()
+        for split in ("tune", "reported"):
+            assert before[split][0] == after[split][0] and (before[split][2] == after[split][2]).all()
+
+
+def test_rows_of_others_are_kept(first_run, tmp_path):
+    path = tmp_path / "results.csv"
+    shutil.copy(first_run / "results.csv", path)
+    before = read(path)
+    fresh = before[0] | {"method": "another", "auc": 0.123456789, "ap": float("nan")}
+    upsert(path, [fresh, before[1] | {"auc": 0.25}])
+    after = read(path)
+    assert len(after) == len(before) + 1
+    mine = next(row for row in after if row["method"] == "another")
+    assert mine["auc"] == "0.123457" and mine["ap"] == ""
+    assert sum(a != b for a, b in zip([r for r in after if r["method"] != "another"], before)) == 1
+    assert [tuple(r[k] for k in KEY) for r in after] == sorted(tuple(r[k] for k in KEY) for r in after)
+
+
+def test_a_results_file_of_another_schema_is_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(",".join([*COLUMNS[1:], "colour"]) + "\n")
+    with pytest.raises(UserError, match="results.csv: column 'colour'"):
+        upsert(path, [])
+    assert "colour" in path.read_text()
+
+
+@pytest.mark.parametrize("options, word", [
+    (["--preset", "huge"], "smoke"),
+    (["--methods", "sslm,magic"], "--methods magic"),
+    (["--planes", "oblique"], "--planes oblique"),
+    (["--seeds", "1,x"], "--seeds x"),
+    (["--device", "tpu"], "--device tpu"),
+    (["--jobs", "0"], "--jobs 0"),
+])  # fmt: skip
+def test_bad_options_are_one_line(exams_folder, tmp_path, capsys, options, word):
+    assert bench(exams_folder, tmp_path, *options) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and word in err
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:200], lambda text: "", lambda text: text.replace("score", "points", 1)])
+def test_damaged_scores_are_named(first_run, exams_folder, tmp_path, capsys, damage):
+    shutil.copytree(first_run, tmp_path / "again")
+    path = stored(tmp_path / "again", "scores.csv")["random-axial-s0-cpu"]
+    path.write_text(damage(path.read_text()))
+    assert bench(exams_folder, tmp_path / "again") == 2
+    assert "scores.csv" in capsys.readouterr().err
+
+
+def test_scores_have_the_documented_columns(first_run):
+    with open(stored(first_run, "scores.csv")["sslm-axial-s0-cpu"], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["split", "exam", "label", "truth", "score"]
+    assert {r["split"] for r in rows} == {"tune", "reported"} and {r["label"] for r in rows} == {"acl", "meniscus"}
+    assert len(rows) == (4 + 8) * 2

@@ -1,0 +1,204 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from sslm_core import exams
+from sslm_core.errors import UserError
+
+
+def test_reads_planes_labels_and_shapes(exams_folder):
+    train, valid = exams.read_exams(exams_folder)
+    assert train.planes == ("axial", "sagittal") and train.labels == ("acl", "meniscus")
+    assert len(train) == 20 and len(valid) == 10
+    volume = exams.read_volume(train.path("axial", 3))
+    assert volume.shape == tuple(train.shapes[0, 3]) and volume.dtype == np.uint8
+    assert train.frames("axial")[3] == len(volume)
+
+
+def test_reads_real_data(real_data):
+    train, valid = exams.read_exams(real_data)
+    assert (len(train), len(valid)) == (291, 109)
+    assert train.planes == ("series",) and train.labels == ("glioma", "meningioma", "pituitary")
+    assert (train.truth.sum(1) == 1).all()
+
+
+def test_strays_are_ignored(fresh_exams):
+    (fresh_exams / "train" / ".DS_Store").write_bytes(b"\0")
+    (fresh_exams / "train" / "sagittal" / ".DS_Store").write_bytes(b"\0")
+    (fresh_exams / "train" / "sagittal" / "._0000.npy").write_bytes(b"\0")
+    (fresh_exams / "train" / "sagittal" / "notes.txt").write_text("hello")
+    (fresh_exams / "readme.csv").write_text("hello")
+    assert len(exams.read_exams(fresh_exams)[0]) == 6
+
+
+def volume(root):
+    return root / "train" / "sagittal" / "0002.npy"
+
+
+def no_folder(root):
+    shutil.rmtree(root)
+
+
+def no_train(root):
+    shutil.rmtree(root / "train")
+
+
+def no_plane(root):
+    shutil.rmtree(root / "train" / "sagittal")
+
+
+def no_csv(root):
+    for path in root.glob("train-*.csv"):
+        path.unlink()
+
+
+def no_volume(root):
+    volume(root).unlink()
+
+
+def no_row(root):
+    volume(root).rename(volume(root).with_name("0999.npy"))
+    np.save(volume(root), np.zeros((2, 8, 8), np.uint8))
+
+
+def truncated(root):
+    volume(root).write_bytes(volume(root).read_bytes()[:-5])
+
+
+def truncated_header(root):
+    volume(root).write_bytes(volume(root).read_bytes()[:40])
+
+
+def empty_file(root):
+    volume(root).write_bytes(b"")
+
+
+def huge_header(root):
+    with open(volume(root), "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 256, 256)})
+
+
+def pickled(root):
+    np.save(volume(root), np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def wrong_dtype(root):
+    np.save(volume(root), np.zeros((2, 8, 8), np.float32))
+
+
+def two_dimensions(root):
+    np.save(volume(root), np.zeros((8, 8), np.uint8))
+
+
+def no_frames(root):
+    np.save(volume(root), np.zeros((0, 8, 8), np.uint8))
+
+
+def no_number(root):
+    (root / "train-acl.csv").write_text("0000,0\n0001,yes\n")
+
+
+def header_row(root):
+    path = root / "train-acl.csv"
+    path.write_text("id,label\n" + path.read_text())
+
+
+def no_text(root):
+    (root / "train-acl.csv").write_bytes(b"\xff\xfe\x00\x80")
+
+
+def empty_csv(root):
+    (root / "train-acl.csv").write_text("")
+
+
+def twice(root):
+    with open(root / "train-acl.csv", "a") as file:
+        file.write("0002,1\n")
+
+
+def other_ids(root):
+    path = root / "train-acl.csv"
+    path.write_text(path.read_text().replace("0005,", "0050,"))
+
+
+def one_class(root):
+    (root / "train-acl.csv").write_text("".join(f"{e:04},1\n" for e in range(6)))
+
+
+def escapes(root):
+    path = root / "train-acl.csv"
+    path.write_text(path.read_text() + "../../secret,1\n")
+
+
+def other_planes(root):
+    shutil.copytree(root / "train" / "sagittal", root / "train" / "axial")
+
+
+CASES = {
+    no_folder: ("exams", "no such folder"),
+    no_train: ("train", "no such folder"),
+    no_plane: ("train", "no plane folder"),
+    no_csv: ("exams", "no train-LABEL.csv"),
+    no_volume: ("0002.npy", "missing"),
+    no_row: ("0999.npy", "no row"),
+    truncated: ("0002.npy", "truncated"),
+    truncated_header: ("0002.npy", "not a readable .npy"),
+    empty_file: ("0002.npy", "not a readable .npy"),
+    huge_header: ("0002.npy", "truncated"),
+    pickled: ("0002.npy", "pickled"),
+    wrong_dtype: ("0002.npy", "float32"),
+    two_dimensions: ("0002.npy", "three axes"),
+    no_frames: ("0002.npy", "no frame"),
+    no_number: ("train-acl.csv:2", "no row `id,0`"),
+    header_row: ("train-acl.csv:1", "no row `id,0`"),
+    no_text: ("train-acl.csv", "UTF-8"),
+    empty_csv: ("train-acl.csv", "no rows"),
+    twice: ("train-acl.csv:7", "twice"),
+    other_ids: ("0005", "label every exam"),
+    one_class: ("train-acl.csv", "both classes"),
+    escapes: ("train-acl.csv:7", "no exam id"),
+    other_planes: ("exams", "both need the same"),
+}
+
+
+@pytest.mark.parametrize("damage", CASES, ids=lambda f: f.__name__)
+def test_bad_input_is_one_line_that_names_the_file(fresh_exams, damage):
+    damage(fresh_exams)
+    name, reason = CASES[damage]
+    with pytest.raises(UserError) as caught:
+        exams.read_exams(fresh_exams)
+    line = str(caught.value)
+    assert name in line and reason in line and "\n" not in line and len(line) < 400
+
+
+def test_bad_input_exits_with_two(fresh_exams, capsys):
+    from bench.__main__ import main
+
+    truncated(fresh_exams)
+    assert main(["run", "--data", str(fresh_exams)]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and err.count("\n") == 1 and "0002.npy" in err and not out
+
+
+def test_digest_follows_content_not_place(fresh_exams, tmp_path):
+    first = exams.digest(exams.read_exams(fresh_exams))
+    moved = fresh_exams.rename(tmp_path / "moved")
+    assert exams.digest(exams.read_exams(moved)) == first
+    np.save(volume(moved), np.full((2, 8, 8), 3, np.uint8))
+    assert exams.digest(exams.read_exams(moved)) != first
+
+
+def test_minority_is_the_rarer_class():
+    truth = np.array([[1, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]], np.uint8)
+    assert exams.minority(truth).tolist() == [0, 1, 1]
+
+
+def test_stratified_takes_each_joint_label_in_proportion():
+    truth = np.repeat([[0, 0], [1, 0], [1, 1]], [50, 30, 20], axis=0).astype(np.uint8)
+    for seed in range(20):
+        taken, rest = exams.stratified(truth, 20, seed)
+        assert sorted([*taken, *rest]) == list(range(100)) and len(taken) == 20
+        counts = np.unique(truth[taken], axis=0, return_counts=True)[1]
+        assert (abs(counts - [10, 6, 4]) <= 1).all()
+    assert (exams.stratified(truth, 20, 0)[0] != exams.stratified(truth, 20, 1)[0]).any()

@@ -1,0 +1,31 @@
+"""The three floors: imports only run down, and each floor imports no package beyond its own."""
+
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY = {
+    "sslm_core": {"torch", "numpy"},
+    "baselines": {"sslm_core", "torch", "numpy"},
+    "bench": {"baselines", "sslm_core", "torch", "numpy", "sklearn", "tqdm", "matplotlib", "pytest_benchmark"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_imports_run_down():
+    for floor, allowed in MAY.items():
+        files = list((ROOT / floor).rglob("*.py"))
+        assert files
+        for path in files:
+            odd = imports(path) - allowed - {floor} - set(sys.stdlib_module_names)
+            assert not odd, f"{path.relative_to(ROOT)} imports {odd}"

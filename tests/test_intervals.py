@@ -1,0 +1,231 @@
+"""Resampling and inference, against direct computation, hand-worked numbers and simulated coverage."""
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bench import intervals
+
+PHI = NormalDist().cdf
+
+
+def exams(count=60, seeds=2, seed=0, levels=None):
+    """truth [E, 3] and scores [S, E, 3]; `levels` rounds scores, which makes ties."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((count, 3)) < [.8, .2, .4]).astype(int)
+    score = 1 / (1 + np.exp(-truth - rng.normal(size=(seeds, count, 3))))
+    return truth, np.round(score * levels) / levels if levels else score
+
+
+def test_resamples_keep_exams_and_joint_labels():
+    truth = np.repeat([[0, 0], [1, 0], [1, 1]], [40, 30, 20], axis=0)
+    drawn = intervals.weights(truth, 50, seed=1)
+    assert drawn.shape == (50, 90) and drawn.dtype.kind == "i"
+    assert (drawn[:, :40].sum(axis=1) == 40).all() and (drawn[:, 70:].sum(axis=1) == 20).all()
+    assert np.array_equal(drawn, intervals.weights(truth, 50, seed=1))
+    assert not np.array_equal(drawn, intervals.weights(truth, 50, seed=2))
+
+
+def test_small_strata_are_pooled_and_no_label_loses_a_class():
+    truth = np.repeat([[0, 0], [1, 0], [1, 1], [0, 1]], [20, 4, 1, 2], axis=0)
+    drawn = intervals.weights(truth, 3000)
+    assert (drawn[:, :20].sum(axis=1) == 20).all() and (drawn.sum(axis=1) == 27).all()
+    assert drawn[:, 24].std() > .5                                      # the lone exam of its joint label varies too
+    positives = drawn @ truth
+    assert (positives > 0).all() and (positives < 27).all()
+
+
+def test_weighted_auc_is_that_of_the_resample_ties_included():
+    truth, score = exams(levels=5)
+    drawn = intervals.weights(truth, 20)
+    draws = intervals.auc_draws(truth, score, drawn)
+    assert draws.shape == (21, 2, 4)
+    for row, counts in zip(draws, [np.ones(60, int), *drawn]):
+        at = np.repeat(np.arange(60), counts)                           # the resample, exam by exam
+        for s in range(2):
+            aucs = [roc_auc_score(truth[at, k], score[s, at, k]) for k in range(3)]
+            assert row[s] == pytest.approx([*aucs, np.mean(aucs)], abs=1e-12)
+
+
+def test_weighted_recall_is_that_of_the_resample():
+    truth, score = exams(levels=5)
+    drawn, target, threshold = intervals.weights(truth, 20), [0, 1, 1], np.array([[.4, .6, .6], [.5, .5, .8]])
+    draws = intervals.recall_draws(truth, score, drawn, target, threshold)
+    for row, counts in zip(draws, [np.ones(60, int), *drawn]):
+        at = np.repeat(np.arange(60), counts)
+        for s in range(2):
+            called = score[s, at] >= threshold[s]                       # label 0: minority is negative, so not called
+            recall = [(called[truth[at, k] == c, k] == c).mean() for k, c in enumerate(target)]
+            assert row[s] == pytest.approx([*recall, np.mean(recall)], abs=1e-12)
+
+
+def test_an_undefined_label_undoes_itself_and_macro_only():
+    truth, score = exams()
+    truth[:, 2] = 0
+    score[1, 0, 0] = np.nan
+    drawn = intervals.weights(truth, 20)
+    auc = intervals.auc_draws(truth, score, drawn)
+    recall = intervals.recall_draws(truth, score, drawn, [0, 1, 1], np.full((2, 3), .5))
+    for draws in (auc, recall):
+        assert np.isnan(draws[:, :, 2:]).all() and np.isnan(draws[:, 1, 0]).all() and not np.isnan(draws[:, :, 1]).any()
+    assert np.isnan(intervals.recall_draws(truth, score, drawn, [0, 1, 1], np.full((2, 3), np.nan))).all()
+    undefined = intervals.paired(auc[:, :, 2], auc[:, :, 1])
+    assert math.isnan(undefined.value) and math.isnan(undefined.low) and math.isnan(undefined.p)
+    assert intervals.verdict(undefined, undefined.p) == "undecided"
+
+
+def test_an_interval_is_two_order_statistics():
+    # 199 resamples 1, 2, ... 199 (hundredths / 2): the 5th from either end, as (199 + 1) x 0.025 = 5
+    draws = np.array([100, *np.random.default_rng(0).permutation(np.arange(1, 200))])[:, None] / 200
+    estimate = intervals.interval(draws, exams=50)
+    assert (estimate.value, estimate.low, estimate.high) == (.5, 5 / 200, 195 / 200)
+    assert estimate.over == intervals.MODELS and estimate.se == estimate.se_exams
+
+
+def test_a_perfect_figure_is_not_certain():
+    # 20 of 20 found: Clopper-Pearson's lower limit .025 ** (1/20) = .8316
+    perfect = intervals.interval(np.ones((200, 5)), exams=20)
+    assert (perfect.low, perfect.high) == (pytest.approx(.8316, abs=1e-4), 1)
+    nothing = intervals.interval(np.zeros((200, 1)), exams=20)
+    assert (nothing.low, nothing.high) == (0, pytest.approx(.1684, abs=1e-4))
+
+
+def test_exams_behind():
+    truth = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])                  # 3 and 1 positives of 4
+    assert intervals.exams_behind(truth).tolist() == [1, 1, 1]
+    assert intervals.exams_behind(truth, target=[1, 0]).tolist() == [3, 3, 3]
+    assert intervals.exams_behind(truth, target=[0, 0]).tolist() == [1, 3, 1]
+
+
+def test_p_agrees_with_the_interval_and_has_a_floor():
+    rng = np.random.default_rng(0)
+    zero = np.zeros((200, 1))
+    for centre in np.linspace(-4, 4, 81):
+        draws = np.append(centre, centre + rng.normal(size=199))[:, None]
+        estimate = intervals.paired(draws, zero)
+        assert (estimate.p < .05) == (estimate.low > 0 or estimate.high < 0)
+        assert estimate.p >= 2 / 200
+    same = intervals.paired(zero, zero)
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="paired"):
+        intervals.paired(zero, zero[:-1])
+
+
+def test_seeds_widen_only_from_five_on():
+    truth, score = exams(seeds=10)
+    draws = intervals.auc_draws(truth, score, intervals.weights(truth, 500))[:, :, 1]
+    few, many = intervals.paired(draws[:, :4], draws[:, 4:8]), intervals.paired(draws[:, :5], draws[:, 5:])
+    assert few.over == "trained models" and few.se == pytest.approx(few.se_exams)
+    assert many.over == "methods" and many.se > many.se_exams
+    assert many.value == pytest.approx(draws[0, :5].mean() - draws[0, 5:].mean())
+    assert intervals.paired(draws[:, :5], draws[:, 5:9]).over == "trained models"
+
+
+def test_seeds_alone_give_students_interval():
+    # no exam noise; S = 5 with variance 1: pooled two-sample t with 8 df: 2.306 x sqrt(1/5 + 1/5) = 1.458
+    values = np.array([-1, -1, 0, 1, 1.])                               # mean 0, variance 4 / 4 = 1
+    draws = np.tile(values, (40_001, 1))
+    assert intervals.paired(draws, draws[:, ::-1]).high == pytest.approx(1.458, abs=.06)
+
+
+def test_delong_equals_the_direct_sum():
+    """Against the covariance of the 1988 paper written as loops over pairs; no published table is relied upon."""
+    truth, score = exams(40, seeds=3, levels=8)
+    truth, first, second = truth[:, 2], score[:2, :, 2], score[2:, :, 2]
+    positive, negative = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
+
+    def psi(s, i, j):
+        return 1.0 if s[i] > s[j] else .5 if s[i] == s[j] else 0.0
+
+    v10 = np.array([[np.mean([psi(s, i, j) for s in m for j in negative]) for i in positive] for m in (first, second)])
+    v01 = np.array([[np.mean([psi(s, i, j) for s in m for i in positive]) for j in negative] for m in (first, second)])
+    covariance = np.cov(v10) / len(positive) + np.cov(v01) / len(negative)          # [2, 2]
+    se = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    value = np.mean([roc_auc_score(truth, s) for s in first]) - roc_auc_score(truth, second[0])
+    found = intervals.delong(truth, first, second)
+    assert (found.value, found.se) == (pytest.approx(value), pytest.approx(se))
+    assert found.p == pytest.approx(2 * PHI(-abs(value) / se))
+    assert found.high - found.value == pytest.approx(1.959964 * se)
+    assert intervals.delong(truth, first, first).p == 1
+    assert math.isnan(intervals.delong(np.zeros(40), first, second).value)
+
+
+def test_delong_and_the_bootstrap_agree():
+    truth, score = exams(200, seeds=4, seed=3)
+    draws = intervals.auc_draws(truth, score, intervals.weights(truth, 2000))
+    for k in range(3):
+        ours = intervals.paired(draws[:, :2, k], draws[:, 2:, k])
+        theirs = intervals.delong(truth[:, k], score[:2, :, k], score[2:, :, k])
+        assert ours.value == pytest.approx(theirs.value)
+        assert ours.se == pytest.approx(theirs.se, rel=.1)
+
+
+def test_holm():
+    # sorted .005 .01 .03 .04 times 4 3 2 1 = .02 .03 .06 .04, then never falling: .02 .03 .06 .06
+    assert intervals.holm([.01, .04, .03, .005]) == pytest.approx([.03, .06, .06, .02])
+    assert intervals.holm([.01, math.nan, .9]) == pytest.approx([.02, math.nan, .9], nan_ok=True)
+    assert intervals.holm([.6, .7]) == pytest.approx([1, 1])
+
+
+def test_verdict_follows_holm():
+    up = intervals.Estimate(.1, .01, .2, .05, .05, intervals.MODELS, p=.03)
+    assert intervals.verdict(up, .03) == "better" and intervals.verdict(up, .06) == "undecided"
+    down = intervals.Estimate(-.1, -.2, -.01, .05, .05, intervals.MODELS, p=.03)
+    assert intervals.verdict(down, .03) == "worse"
+
+
+def test_exams_to_decide():
+    # 120 x ((1.960 + 0.842) x .04 / .05) ** 2 = 120 x 5.0233 = 602.8
+    assert intervals.exams_to_decide(.05, .04, 120) == intervals.exams_to_decide(-.05, .04, 120) == 603
+    assert intervals.exams_to_decide(0, .04, 120) == math.inf
+    assert math.isnan(intervals.exams_to_decide(math.nan, .04, 120))
+
+
+# ---- coverage ------------------------------------------------------------------------------------
+
+def simulate(rng, seeds, spread, gain=(1.6, 1.2), prevalences=(.8, .2, .4), count=120):
+    """Two methods on the same exams, with effects of the exam (shared), of method and exam, of seed, and of all three.
+
+    Returns truth [E, 3], scores of both methods [S, E, 3] (not squeezed to probabilities), and per method the true AUC
+    and the true recall of the positives at threshold 1: of the method or, with few seeds, of the models drawn.
+    """
+    cuts = [NormalDist().inv_cdf(p) for p in prevalences]
+    truth = (.7 * rng.normal(size=(count, 1)) + .714 * rng.normal(size=(count, 3)) < cuts).astype(int)
+    exam, scores, true = .7 * rng.normal(size=(count, 3)), [], []
+    variance = .49 + .25 + .25                                          # of a score within a class
+    for mean in gain:
+        drawn = mean + spread * rng.normal(size=seeds)
+        own = .5 * rng.normal(size=(count, 3))
+        scores.append(drawn[:, None, None] * truth + exam + own + .5 * rng.normal(size=(seeds, count, 3)))
+        if seeds >= intervals.MIN_SEEDS:
+            true.append((PHI(mean / math.sqrt(2 * variance + spread ** 2)),
+                         PHI((mean - 1) / math.sqrt(variance + spread ** 2))))
+        else:
+            true.append((np.mean([PHI(g / math.sqrt(2 * variance)) for g in drawn]),
+                         np.mean([PHI((g - 1) / math.sqrt(variance)) for g in drawn])))
+    return truth, scores, true
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds, spread", [(2, .15), (5, .15), (5, .6)])
+def test_coverage(seeds, spread, sets=300):
+    """95 % intervals hold the truth in 91 to 99 % of simulated sets: about the models (2 seeds), the methods (5)."""
+    held = {}
+    for i in range(sets):
+        truth, scores, true = simulate(np.random.default_rng(i), seeds, spread)
+        drawn = intervals.weights(truth, 799, seed=i)
+        auc = [intervals.auc_draws(truth, s, drawn) for s in scores]
+        recall = [intervals.recall_draws(truth, s, drawn, [1, 1, 1], np.ones((seeds, 3))) for s in scores]
+        for f, (name, draws) in enumerate((("auc", auc), ("recall", recall))):
+            for k, label in enumerate(("prevalence .8", "prevalence .2", "prevalence .4", "macro")):
+                alone = intervals.interval(draws[0][:, :, k], 20, seed=i)
+                both = intervals.paired(draws[0][:, :, k], draws[1][:, :, k], seed=i)
+                held.setdefault((name, label, "one"), []).append(alone.low <= true[0][f] <= alone.high)
+                held.setdefault((name, label, "two"), []).append(both.low <= true[0][f] - true[1][f] <= both.high)
+    for key, hits in held.items():
+        print(seeds, spread, *key, round(np.mean(hits), 3))
+    for kind in ("one", "two"):                                         # labels together: 300 sets leave +- .013 on one
+        shares = [np.mean(hits) for key, hits in held.items() if key[2] == kind]
+        assert .91 <= np.mean(shares) <= .99, (kind, shares)

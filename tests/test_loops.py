@@ -1,0 +1,149 @@
+"""The two loops, on a tiny set: what is trained, what is chosen, what is repeated to the bit after a kill."""
+
+import torch
+
+from baselines.pretexts import random_weights
+from baselines.supervised import supervised
+from sslm_core.checkpoint import Resume
+from sslm_core.clips import ClipConfig
+from sslm_core.downstream import DownstreamConfig, predict
+from sslm_core.encoder import EncoderConfig
+from sslm_core.exams import read_exams
+from sslm_core.frames import load_frames
+from sslm_core.jigsaw import Jigsaw, JigsawConfig
+from sslm_core.pretext import PretextConfig
+from sslm_core.sslm import SSLMConfig, diagnose, new_encoder, pretext
+
+CONFIG = SSLMConfig(
+    encoder=EncoderConfig(4, 8, (8, 8), positions=4),
+    jigsaw=JigsawConfig(grid=2, permutations=4),
+    pretext=PretextConfig("fast", epochs=3, draws=4, batch=8, lr=2e-3),
+    clip=ClipConfig(frames=4, edge=1),
+    downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 1e-2), trial=1, optimiser="adam", clips=2, hidden=8, views=2),
+)
+FIT, TUNE = torch.arange(4, 20), torch.arange(4)
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(steps: int):
+    """A progress that breaks the loop off after some steps, as a kill would."""
+    left = [steps]
+
+    def progress(iterable, what):
+        for item in iterable:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            yield item
+
+    return progress
+
+
+def plane(folder):
+    train, _ = read_exams(folder)
+    return load_frames(train, "sagittal", 32), torch.tensor(train.truth, dtype=torch.float32)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def state_of(module) -> dict:
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def test_pretext_learns_and_keeps_its_best_epoch(exams_folder):
+    store, _ = plane(exams_folder)
+    result = pretext(CONFIG, store, FIT, TUNE, 0)
+    assert [r["epoch"] for r in result.history] == [0, 1, 2] and result.history[-1]["samples"] == 3 * 16 * 4
+    assert result.best["tune_loss"] == min(r["tune_loss"] for r in result.history)
+    again = pretext(CONFIG, store, FIT, TUNE, 0)
+    assert same(result.encoder.state_dict(), again.encoder.state_dict())
+    assert not same(result.encoder.state_dict(), pretext(CONFIG, store, FIT, TUNE, 1).encoder.state_dict())
+
+
+def test_pretext_never_opens_other_frames(exams_folder):
+    store, _ = plane(exams_folder)
+    first = pretext(CONFIG, store, FIT[:8], TUNE, 0).encoder.state_dict()
+    store.data[store.rows(FIT[8:])] = 255
+    assert same(first, pretext(CONFIG, store, FIT[:8], TUNE, 0).encoder.state_dict())
+
+
+def test_frozen_means_frozen_bit_by_bit(exams_folder):
+    store, truth = plane(exams_folder)
+    encoder = new_encoder(CONFIG.encoder, 0)
+    before = state_of(encoder)
+    fitted, scores = diagnose(CONFIG, encoder, 16, store, truth, FIT, TUNE, 0)
+    assert same(before, fitted.model.backbone.state_dict())
+    assert scores.shape == (4, 2) and ((scores > 0) & (scores < 1)).all()
+    predict(fitted.model, store, TUNE, CONFIG.clip, CONFIG.downstream, 0)
+    assert same(before, fitted.model.backbone.state_dict())
+
+
+def test_tune_labels_choose_and_fit_labels_train(exams_folder):
+    store, truth = plane(exams_folder)
+    fitted, _ = diagnose(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0)
+    assert len(fitted.history) == 2 * 1 + 2  # each rate for its trial, then the better one on
+    assert {r["lr"] for r in fitted.history[2:]} == {min(fitted.history[:2], key=lambda r: r["tune_loss"])["lr"]}
+    swapped = truth.clone()
+    swapped[TUNE] = 1 - truth[TUNE]
+    other, _ = diagnose(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, swapped, FIT, TUNE, 0)
+    assert [r["fit_loss"] for r in fitted.history[:2]] == [r["fit_loss"] for r in other.history[:2]]
+    assert [r["tune_loss"] for r in fitted.history[:2]] != [r["tune_loss"] for r in other.history[:2]]
+
+
+def test_supervised_trains_every_parameter(exams_folder):
+    store, truth = plane(exams_folder)
+    start = new_encoder(CONFIG.encoder, 0).state_dict()
+    fitted, scores = supervised(CONFIG, store, truth, FIT, TUNE, 0)
+    for name, value in fitted.model.backbone.named_parameters():
+        assert not torch.equal(value, start[name]), name
+    assert scores.shape == (4, 2)
+
+
+def test_random_weights_move_statistics_alone(exams_folder):
+    store, _ = plane(exams_folder)
+    start = new_encoder(CONFIG.encoder, 0)
+    encoder = random_weights(CONFIG, Jigsaw(CONFIG.jigsaw, 32, 0), store, FIT, 0)
+    for name, value in encoder.named_parameters():
+        assert torch.equal(value, start.get_parameter(name))
+    assert not torch.equal(encoder.trunk[0].norm.running_mean, start.trunk[0].norm.running_mean)
+
+
+def test_prediction_of_an_exam_needs_no_other_frames(exams_folder):
+    store, truth = plane(exams_folder)
+    fitted, scores = diagnose(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0)
+    assert torch.allclose(predict(fitted.model, store, TUNE, CONFIG.clip, CONFIG.downstream, 0), scores, atol=1e-3)
+    store.data[store.rows(FIT)] = 0
+    assert torch.allclose(predict(fitted.model, store, TUNE, CONFIG.clip, CONFIG.downstream, 0), scores, atol=1e-3)
+
+
+def test_pretext_killed_anywhere_ends_the_same(exams_folder, tmp_path):
+    store, _ = plane(exams_folder)
+    whole = pretext(CONFIG, store, FIT, TUNE, 0)
+    for steps in (1, 7, 8, 13, 20):
+        resume = Resume(tmp_path / "pretext.ckpt", {"seed": 0}, seconds=0)
+        try:
+            pretext(CONFIG, store, FIT, TUNE, 0, killed_after(steps), resume)
+        except Killed:
+            assert resume.path.exists()
+        again = pretext(CONFIG, store, FIT, TUNE, 0, resume=Resume(tmp_path / "pretext.ckpt", {"seed": 0}))
+        assert same(whole.encoder.state_dict(), again.encoder.state_dict())
+        timeless = [[{k: v for k, v in r.items() if k != "seconds"} for r in h.history] for h in (whole, again)]
+        assert timeless[0] == timeless[1] and not resume.path.exists()
+
+
+def test_downstream_killed_anywhere_ends_the_same(exams_folder, tmp_path):
+    store, truth = plane(exams_folder)
+    whole, scores = supervised(CONFIG, store, truth, FIT, TUNE, 0)
+    for epochs in (1, 2, 3):
+        resume = Resume(tmp_path / "downstream.ckpt", {"seed": 0}, seconds=0)
+        try:
+            supervised(CONFIG, store, truth, FIT, TUNE, 0, progress=killed_after(epochs), resume=resume)
+        except Killed:
+            assert resume.path.exists()
+        again, rescored = supervised(CONFIG, store, truth, FIT, TUNE, 0, resume=Resume(tmp_path / "downstream.ckpt", {"seed": 0}))
+        assert same(whole.model.state_dict(), again.model.state_dict()) and torch.equal(scores, rescored)

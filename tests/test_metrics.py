@@ -1,0 +1,265 @@
+"""Figures against arithmetic done by hand. An exam is called positive when score >= threshold."""
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bench import metrics
+
+NEGATIVES = [.01, .02, .03, .04, .05, .06, .07, .08, .30, .60]
+POSITIVES = [.20, .50, .70]
+
+
+def column(values) -> np.ndarray:
+    return np.array(values, dtype=float)[:, None]
+
+
+def tune_set():
+    """Ten negatives, three positives of one label: truth and score, [13, 1]."""
+    return column([0] * 10 + [1] * 3).astype(int), column(NEGATIVES + POSITIVES)
+
+
+def one_label(truth, score, minority=1, operating=None):
+    truth, score = column(truth).astype(int), column(score)
+    operating = operating or metrics.choose(*tune_set(), [1])
+    values, reasons = metrics.figures(truth, score, ["acl"], [minority], operating)
+    return values["acl"], reasons["acl"]
+
+
+def test_auc_counts_a_tie_as_half():
+    # positives .5 .8 .2 against negatives .2 .5: (1 + 1/2) + (1 + 1) + (1/2 + 0) = 4 of 6 pairs
+    assert one_label([0, 0, 1, 1, 1], [.2, .5, .5, .8, .2])[0]["auc"] == pytest.approx(4 / 6)
+
+
+def test_average_precision_brier_and_calibration_error():
+    value, _ = one_label([1, 0, 1, 0], [.9, .8, .7, .1])
+    assert value["ap"] == pytest.approx(5 / 6)          # recall 1/2 at precision 1, then 1/2 at 2/3
+    assert value["brier"] == pytest.approx(.1875)       # (.01 + .64 + .09 + .01) / 4
+    assert value["ece"] == pytest.approx(.325)          # four bins of one exam: (.1 + .8 + .3 + .1) / 4
+
+
+def test_calibration_error_compares_means_within_a_bin():
+    # bin [.7, .8): mean score .75, share 1/2, gap .25, 2 of 4 exams; bin [.9, 1]: mean .95, share 1, gap .05, 2 of 4
+    truth, score = np.array([1, 0, 1, 1]), np.array([.72, .78, .9, 1.])
+    assert metrics.expected_calibration_error(truth, score) == pytest.approx(.5 * .25 + .5 * .05)
+
+
+def test_thresholds_of_a_positive_minority():
+    # 9 of 10 negatives stay below t for t in (.30, .60]; a positive at .50 lies there: (.30 + .50) / 2 finds 2 of 3
+    # balanced: t = (.08 + .20) / 2 keeps 8/10 and finds 3/3, sum 1.8; t = .40 gives .9 + .667, less
+    chosen = metrics.choose(*tune_set(), [1])
+    assert chosen.threshold == pytest.approx((.40,))
+    assert chosen.threshold_bal == pytest.approx((.14,))
+    assert chosen.prior == pytest.approx((3 / 13,))
+
+
+def test_a_negative_minority_is_the_mirror_image():
+    truth, score = tune_set()
+    mirrored = metrics.choose(1 - truth, 1 - score, [0])
+    assert mirrored.threshold == pytest.approx((.60,))
+    assert mirrored.threshold_bal == pytest.approx((.86,))
+    straight, _ = one_label([1, 1, 1, 0, 0], [.39, .41, .9, .2, .45])
+    turned, _ = one_label([0, 0, 0, 1, 1], [.61, .59, .1, .8, .55], minority=0, operating=mirrored)
+    assert straight["minority_recall"] == turned["minority_recall"] == pytest.approx(2 / 3)     # .41 and .9 reach .40
+    assert straight["majority_recall"] == turned["majority_recall"] == pytest.approx(1 / 2)     # .45 does too
+    assert straight["minority_recall_bal"] == turned["minority_recall_bal"] == 1
+    assert straight["majority_recall_bal"] == turned["majority_recall_bal"] == 0
+    for kind in ("minority_recall_em", "majority_recall_em", "auc", "brier"):
+        assert straight[kind] == pytest.approx(turned[kind])
+
+
+def test_recalls_at_one_half_name_the_right_class():
+    # at 0.5: positives .5 and .9 of three are called so (0.5 counts as positive), negatives .2 and .4 of three are not
+    value, _ = one_label([1, 1, 1, 0, 0, 0], [.5, .9, .3, .2, .4, .8], minority=0)
+    assert value["sensitivity"] == value["majority_recall_50"] == pytest.approx(2 / 3)
+    assert value["specificity"] == value["minority_recall_50"] == pytest.approx(2 / 3)
+    value, _ = one_label([1, 1, 0], [.5, .9, .8], minority=0)
+    assert (value["minority_recall_50"], value["majority_recall_50"]) == (0, 1)
+
+
+@pytest.mark.parametrize("minority", [0, 1])
+def test_majority_recall_never_falls_short_on_tune(minority):
+    rng = np.random.default_rng(0)
+    for n in range(8, 60):
+        truth = (np.arange(n) % 4 == 0) == (minority == 1)
+        score = rng.integers(0, 12, n) / 11             # many ties
+        chosen = metrics.choose(column(truth).astype(int), column(score), [minority])
+        recall = metrics.recalls(truth.astype(int), score, chosen.threshold[0])
+        majority = int((truth != minority).sum())
+        assert recall[1 - minority] >= .9
+        for cut in np.append(np.unique(score), 2):      # no threshold lies nearer, and none as near finds more
+            other = metrics.recalls(truth.astype(int), score, cut)
+            if other[1 - minority] >= .9:
+                assert round((other[1 - minority] - recall[1 - minority]) * majority) >= 0
+                assert other[1 - minority] > recall[1 - minority] or other[minority] <= recall[minority]
+
+
+def test_scores_that_all_tie_find_nobody():
+    truth, score = tune_set()
+    chosen = metrics.choose(truth, np.full_like(score, .5), [1])
+    assert chosen.threshold == chosen.threshold_bal == (np.nextafter(.5, 1),)       # all kept, none found
+    value, _ = one_label([0, 1, 1], [.5, .5, .5], operating=chosen)
+    assert (value["minority_recall"], value["minority_recall_em"], value["majority_recall_em"]) == (0, 0, 1)
+
+
+def test_macro_is_the_mean_and_undefined_figures_carry_a_reason():
+    rng = np.random.default_rng(0)
+    truth = np.column_stack([np.arange(30) % 2, np.arange(30) % 3 == 0, np.zeros(30)]).astype(int)
+    score = rng.random((30, 3))
+    chosen = metrics.choose(truth, score, [1, 1, 1])
+    assert np.isnan(chosen.threshold[2]) and chosen.reason[2] == "on tune: all 30 exams are of class 0"
+
+    values, reasons = metrics.figures(truth[:, :2], score[:, :2], ["a", "b"], [1, 1], chosen)
+    assert list(values) == ["a", "b", "macro"] and all(tuple(v) == metrics.FIGURES for v in values.values())
+    assert values["macro"]["auc"] == pytest.approx((values["a"]["auc"] + values["b"]["auc"]) / 2)
+    assert reasons["a"] == {} and set(reasons["macro"]) == {"threshold", "threshold_bal"}
+
+    values, reasons = metrics.figures(truth, score, ["a", "b", "c"], [1, 1, 1], chosen)
+    assert reasons["c"]["auc"] == "all 30 exams are of class 0"
+    assert reasons["c"]["majority_recall"] == "on tune: all 30 exams are of class 0"
+    assert reasons["macro"]["auc"] == "undefined for c" and np.isnan(values["macro"]["auc"])
+    assert values["c"]["specificity"] > 0 and np.isnan(values["c"]["sensitivity"])
+    for name, value in values.items():                  # a reason for each NaN and for nothing else
+        assert set(reasons[name]) == {figure for figure in metrics.FIGURES if np.isnan(value[figure])}
+        assert all(reasons[name].values())
+
+
+def test_scores_that_are_nan_or_logits():
+    value, reason = one_label([0, 1, 1], [.1, np.nan, .9])
+    assert np.isnan(value["auc"]) and np.isnan(value["brier"]) and np.isnan(value["minority_recall_50"])
+    assert reason["auc"] == "1 of 3 scores are not finite" and "threshold" not in reason
+    with pytest.raises(ValueError, match="probabilities, found -2 to 3: logits"):
+        one_label([0, 1, 1], [-2, 3, 1])
+    with pytest.raises(ValueError, match="0 and 1 only"):
+        one_label([0, 1, 2], [.1, .2, .3])
+
+
+# ---- prevalence ----------------------------------------------------------------------------------
+
+def two_valued(high: int, of: int) -> np.ndarray:
+    """Scores .8 and .2, calibrated at prevalence 1/2: P(.8 | positive) = .8 and P(.8 | negative) = .2."""
+    return np.array([.8] * high + [.2] * (of - high))
+
+
+def test_saerens_by_hand():
+    # a share f of .8 means .8 q + .2 (1 - q) = f; f = .35 gives q = .25
+    corrected, q = metrics.saerens(two_valued(35, 100), .5)
+    assert q == pytest.approx(.25)
+    assert corrected[0] == pytest.approx(4 / 7)         # .25 x .8 / (.25 x .8 + .75 x .2)
+    assert corrected[-1] == pytest.approx(1 / 13)       # .25 x .2 / (.25 x .2 + .75 x .8)
+    assert metrics.saerens(two_valued(50, 100), .5)[1] == .5            # nothing shifted
+    assert metrics.saerens(two_valued(10, 100), .5)[1] == pytest.approx(0, abs=1e-9)    # below .2: none
+    # f = .46 gives q = .43, gain 46 log .92 + 54 log 1.08 = .32, twice that below 3.84: no change can be told
+    assert metrics.saerens(two_valued(46, 100), .5)[1] == .5
+    assert metrics.saerens(np.full(99, .3001), .3)[1] == .3             # scores that say nothing
+    with pytest.raises(ValueError, match="prior"):
+        metrics.saerens(np.array([.3]), 0)
+
+
+def test_saerens_is_the_fixed_point_of_em():
+    score, prior = np.random.default_rng(0).beta(1, 2, 400), .4
+    q = prior
+    for _ in range(5000):
+        positive, negative = q / prior * score, (1 - q) / (1 - prior) * (1 - score)
+        q = np.mean(positive / (positive + negative))
+    corrected, estimated = metrics.saerens(score, prior)
+    assert estimated == pytest.approx(q, abs=1e-6) and corrected.mean() == pytest.approx(q, abs=1e-6)
+
+
+def test_correction_keeps_the_headline_and_moves_one_half():
+    """Prevalence 0.2 on tune, 0.5 reported, scores right at 0.2: recall at 0.5 is too low; the correction mends it."""
+    rng = np.random.default_rng(0)
+
+    def draw(exams, prevalence):
+        truth = (rng.random((exams, 1)) < prevalence).astype(int)
+        return truth, 1 / (1 + np.exp(-(2 * (rng.normal(size=truth.shape) + 2 * truth - 1) + np.log(.2 / .8))))
+
+    tune, (truth, score) = draw(3000, .2), draw(3000, .5)
+    chosen = metrics.choose(*tune, [1])
+    value = metrics.figures(truth, score, ["acl"], [1], chosen)[0]["acl"]
+    assert value["minority_recall_50"] == pytest.approx(.62, abs=.04)   # P(z > -1 + log(4) / 2) = P(z > -.31)
+    assert value["minority_recall_em"] == pytest.approx(.84, abs=.04)   # P(z > -1): the best rule at prevalence 1/2
+    assert value["majority_recall"] == pytest.approx(.90, abs=.03)      # holds although the prevalence moved
+    corrected, q = metrics.saerens(score[:, 0], .2)
+    assert q == pytest.approx(.5, abs=.03)
+    assert (np.diff(corrected[np.argsort(score[:, 0])]) >= 0).all()     # monotone: a mapped threshold changes no call
+
+
+def test_shift_speaks_in_one_sentence():
+    before = np.repeat([[0, 1], [1, 1], [0, 0], [0, 0], [0, 1]], 200, axis=0)       # .2 and .6 of 1,000
+    after = np.repeat([[0, 1], [1, 1], [1, 0], [0, 0], [0, 1]], 24, axis=0)         # .4 and .6 of 120
+    said = metrics.shift(before, after, ["acl", "meniscus"])
+    assert said.startswith("Prevalence shifts") and "(acl 0.20 -> 0.40)" in said
+    assert metrics.shift(before, before[::10], ["acl", "meniscus"]).startswith("No shift of prevalence can be told")
+
+
+# ---- ensemble ------------------------------------------------------------------------------------
+
+def plane_with(accuracy: float, truth: np.ndarray) -> np.ndarray:
+    """Scores .7 for what it calls positive, .3 for the rest, right on the first accuracy x E exams."""
+    right = np.arange(len(truth)) < accuracy * len(truth)
+    return np.where(right == (truth[:, 0] == 1), .7, .3)[:, None]
+
+
+def weigh(**accuracies):
+    truth = column(np.arange(20) % 2).astype(int)
+    scores = {plane: plane_with(accuracy, truth) for plane, accuracy in accuracies.items()}
+    tune, joined, weights = metrics.ensemble(truth, scores, scores)
+    assert np.array_equal(tune, joined)
+    assert np.allclose(joined, sum(weights[plane] * scores[plane] for plane in scores))
+    return [float(weights[plane][0]) for plane in accuracies]
+
+
+def test_log_odds_weights_and_their_clamps():
+    assert weigh(axial=.9, sagittal=.75) == pytest.approx([2 / 3, 1 / 3])           # log 9 = 2 log 3
+    assert weigh(axial=.9, sagittal=.5, coronal=.2) == [1, 0, 0]                    # at and below 1/2: none
+    assert weigh(axial=.5, sagittal=.3) == [.5, .5]                                 # all none: alike
+    perfect = np.log(39) / (np.log(39) + np.log(3))                                 # 1 - 1/40 against 3/4
+    assert weigh(axial=1, sagittal=.75) == pytest.approx([perfect, 1 - perfect])
+
+
+def test_logistic_ensemble_is_cross_fitted():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((80, 2)) < .4).astype(int)
+    noise = {f"plane {p}": rng.random((80, 2)) for p in range(15)}
+    crossed, seen, weights = metrics.ensemble(truth, noise, noise, "logistic")
+    assert list(weights) == [*sorted(noise), "intercept"] and weights["intercept"].shape == (2,)
+    for k in range(2):                                  # planes that know nothing: only a fit on the labels can tell
+        assert roc_auc_score(truth[:, k], seen[:, k]) > .7 and roc_auc_score(truth[:, k], crossed[:, k]) < .6
+
+    told = dict(noise, axial=.2 + .6 * truth + .2 * rng.random((80, 2)))
+    crossed, _, weights = metrics.ensemble(truth, told, told, "logistic")
+    assert all((weights["axial"] > 5 * np.abs(weights[plane])).all() for plane in noise)
+    assert all(roc_auc_score(truth[:, k], crossed[:, k]) > .95 for k in range(2))
+
+
+def test_ensembles_that_cannot_be():
+    truth, score = tune_set()
+    with pytest.raises(ValueError, match="planes"):
+        metrics.ensemble(truth, {"axial": score}, {"coronal": score})
+    with pytest.raises(ValueError, match="how"):
+        metrics.ensemble(truth, {"axial": score}, {"axial": score}, "mean")
+    with pytest.raises(ValueError, match="logits"):
+        metrics.ensemble(truth, {"axial": score}, {"axial": 9 * score})
+    lost = score.copy()
+    lost[3] = np.nan
+    for how in ("log-odds", "logistic"):
+        tune, _, _ = metrics.ensemble(truth, {"axial": lost}, {"axial": score}, how)
+        assert "not finite" in metrics.choose(truth, tune, [1]).reason[0]
+
+
+def test_reported_labels_choose_nothing():
+    """Permuting the reported labels moves figures, but no threshold, calibration or weight."""
+    rng = np.random.default_rng(0)
+    tune_truth, truth = ((rng.random((n, 3)) < [.8, .2, .4]).astype(int) for n in (90, 60))
+    tune_scores, scores = ({plane: np.clip(.3 * t + .7 * rng.random(t.shape), 0, 1) for plane in ("axial", "coronal")}
+                           for t in (tune_truth, truth))
+    told = []
+    for reported in (truth, rng.permutation(truth)):
+        for how in ("log-odds", "logistic"):
+            tune, joined, weights = metrics.ensemble(tune_truth, tune_scores, scores, how)
+            chosen = metrics.choose(tune_truth, tune, [0, 1, 1])
+            values, _ = metrics.figures(reported, joined, ["abnormal", "acl", "meniscus"], [0, 1, 1], chosen)
+            choices = chosen, {plane: tuple(w) for plane, w in weights.items()}, values["acl"]["threshold"]
+            told.append((choices, values["acl"]["auc"]))
+    for before, after in zip(told[:2], told[2:]):
+        assert before[0] == after[0] and before[1] != after[1]
