@@ -39,7 +39,7 @@ def run_main(args: argparse.Namespace) -> None:
     planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
     seeds = [seed_number(s) for s in args.seeds.split(",")] if args.seeds else list(chosen.seeds)
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
-    jobs = [Job(dataset, chosen, m, p, s, device, args.out) for m in methods for s in seeds for p in planes]
+    jobs = [Job(dataset, chosen, m, p, s, device, args.out, anew=args.force) for m in methods for s in seeds for p in planes]
     open_jobs = [job for job in jobs if args.force or not job.finished()]
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")

@@ -41,7 +41,7 @@ SMOKE = Preset(
         pretext=PretextConfig("fast", epochs=20, batch=32, lr=2e-3),
         clip=ClipConfig(frames=6, edge=1),
         downstream=DownstreamConfig(epochs=4, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
-                                    clips=4, hidden=32, views=2),  # fmt: skip
+                                    clips=4, hidden=32, views=1),  # fmt: skip
     ),
 )
 
@@ -55,11 +55,11 @@ CPU = Preset(
     methods=("sslm", "random", "supervised"),
     sslm=SSLMConfig(
         encoder=size("w8"),
-        jigsaw=JigsawConfig(permutations=100),
-        pretext=PretextConfig("fast", epochs=20, batch=64, lr=2e-3),
+        jigsaw=JigsawConfig(permutations=500),
+        pretext=PretextConfig("fast", epochs=16, batch=64, lr=2e-3),
         clip=ClipConfig(frames=8, edge=2),
         downstream=DownstreamConfig(epochs=8, batch=4, lrs=(3e-4, 1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
-                                    clips=8, hidden=32, views=2),  # fmt: skip
+                                    clips=8, hidden=32, views=1),  # fmt: skip
     ),
 )
 

@@ -39,6 +39,7 @@ class Job:
     device: str
     out: Path
     variant: str = ""
+    anew: bool = False  # start from nothing, whatever a killed run has left
 
     @property
     def folder(self) -> Path:
@@ -80,10 +81,13 @@ def run(job: Job, progress: Progress) -> float:
     dataset, config, device = job.dataset, job.preset.sslm, torch.device(job.device)
     identity = {"data": dataset.digest, "config": job.config(), "method": job.method, "seed": job.seed, "plane": job.plane}
     (job.folder / "run.json").unlink(missing_ok=True)
+    checkpoints = {part: job.folder / f"{part}.ckpt" for part in ("pretext", "downstream")}
+    if job.anew:
+        drop(checkpoints)
     store = load_frames(dataset.train, job.plane, job.preset.frame, progress).to(device)
     cell = Cell(config, store, torch.tensor(dataset.train.truth, dtype=torch.float32, device=device), torch.tensor(dataset.fit),
                 torch.tensor(dataset.tune), job.seed, progress,
-                lambda part: Resume(job.folder / f"{part}.ckpt", identity | {"part": part}))  # fmt: skip
+                lambda part: Resume(checkpoints[part], identity | {"part": part}))  # fmt: skip
     outcome = METHODS[job.method](cell)
     synchronise(device)
     trained = time.monotonic() - began
@@ -109,7 +113,13 @@ def run(job: Job, progress: Progress) -> float:
     sets = (("tune", dataset.train.subset(dataset.tune), outcome.tune_scores), ("reported", dataset.reported, scores))
     write_atomic(job.folder / "scores.csv", lambda path: write_scores(path, sets))
     write_atomic(job.folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+    drop(checkpoints)
     return time.monotonic() - began
+
+
+def drop(checkpoints: dict[str, Path]) -> None:
+    for path in checkpoints.values():
+        path.unlink(missing_ok=True)
 
 
 def write_scores(path: Path, sets) -> None:

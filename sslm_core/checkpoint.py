@@ -60,12 +60,8 @@ class Resume:
                 raise UserError(f"{self.path}: made with {name} = {was}, now {now}; delete it or use another output folder")
         return state
 
-    def tick(self, state: Callable[[], dict]) -> None:
-        """Save `state()` if the last save is `seconds` old."""
-        if time.monotonic() - self.saved >= self.seconds:
+    def tick(self, state: Callable[[], dict], last: bool = False) -> None:
+        """Save `state()` if the last save is `seconds` old, or at the loop's last step: what has ended is not run again."""
+        if last or time.monotonic() - self.saved >= self.seconds:
             save(self.path, {**state(), "identity": self.identity})
             self.saved = time.monotonic()
-
-    def done(self) -> None:
-        """The loop has ended and its result is stored elsewhere."""
-        self.path.unlink(missing_ok=True)

@@ -153,6 +153,7 @@ def fit(
     device = truth.device
     trial = min(config.trial, config.epochs)
     tried = len(config.lrs) * trial
+    epochs = tried + config.epochs - trial  # of all learning rates together
     result, best, leader, start, spent = Fitted(model), None, None, 0, 0.0
     first = copy.deepcopy(model.state_dict())
     optimiser = config.optimise(model)
@@ -162,7 +163,7 @@ def fit(
         result.history, best, leader = state["history"], state["best"], state["leader"]
         start, spent = len(result.history), state["seconds"]
     began = time.monotonic() - spent
-    for position in progress(range(start, tried + config.epochs - trial), "downstream"):
+    for position in progress(range(start, epochs), "downstream"):
         lr, epoch = (config.lrs[position // trial], position % trial) if position < tried else (leader["lr"], position - tried + trial)
         if epoch == 0:
             model.load_state_dict(first)
@@ -198,8 +199,7 @@ def fit(
             leader = copy.deepcopy({"lr": lr, "model": model.state_dict(), "optimiser": optimiser.state_dict()})
         if resume:
             resume.tick(lambda: {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "leader": leader,
-                                 "history": result.history, "seconds": time.monotonic() - began})  # fmt: skip
+                                 "history": result.history, "seconds": time.monotonic() - began},
+                        last=position == epochs - 1)  # fmt: skip
     model.load_state_dict(best)
-    if resume:
-        resume.done()
     return result

@@ -144,8 +144,7 @@ def pretrain(
                 best = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
         if resume:
             resume.tick(lambda: {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": result.history,
-                                 "best": best, "step": step + 1, "total": total, "seconds": time.monotonic() - began})  # fmt: skip
+                                 "best": best, "step": step + 1, "total": total, "seconds": time.monotonic() - began},
+                        last=step == steps - 1)  # fmt: skip
     encoder.load_state_dict(best)
-    if resume:
-        resume.done()
     return result
