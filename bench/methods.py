@@ -14,6 +14,10 @@ from sslm_core.frames import FrameStore, Progress
 from sslm_core.jigsaw import Jigsaw
 from sslm_core.sslm import SSLMConfig, diagnose, pretext
 
+from .throughput import flops
+
+TRAINING = 3  # a training pass costs three forward passes: backward is counted as two
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -38,6 +42,7 @@ class Outcome:
     fitted: Fitted
     pretext: list[dict] = field(default_factory=list)  # history, where there is a pretext
     classes: int = 0  # of the pretext
+    pretext_flops: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -49,21 +54,53 @@ def _frozen(cell: Cell, encoder: torch.nn.Module, **more) -> Outcome:
     return Outcome(fitted.model, scores, fitted, seconds=seconds, **more)
 
 
+def _task(cell: Cell) -> Jigsaw:
+    return Jigsaw(cell.config.jigsaw, cell.store.data.shape[-1], cell.seed, cell.store.data.device)
+
+
+def patch_flops(cell: Cell, task: Jigsaw, encoder: torch.nn.Module) -> int:
+    """Of the patches of one frame, forward."""
+    encoder.eval()
+    patches = torch.zeros(1, cell.config.encoder.positions, task.patch, task.patch, device=cell.store.data.device)
+    with torch.no_grad():
+        return flops(lambda: encoder(patches))
+
+
+def training_flops(cell: Cell, outcome: Outcome) -> float:
+    """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at tune."""
+    model, down, lengths = outcome.model.eval(), cell.config.downstream, cell.store.lengths.cpu()
+    with torch.no_grad():
+        gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.data.device)
+        frame = flops(lambda: model.backbone(gray))
+        maps = model.backbone(gray)[:, None].repeat(1, cell.config.clip.frames, 1, 1, 1)
+        clip = flops(lambda: model.head(maps, torch.full((1,), cell.config.clip.frames, device=gray.device)))
+    epochs = len(outcome.fitted.history)
+    if any(p.requires_grad for p in model.backbone.parameters()):
+        clip_frames = int(lengths[cell.fit].clamp(max=cell.config.clip.frames).sum())
+        frames = epochs * (TRAINING * clip_frames + int(lengths[cell.tune].sum()))
+    else:
+        frames = down.views * int(lengths[cell.fit].sum()) + int(lengths[cell.tune].sum())
+    clips = epochs * (TRAINING * len(cell.fit) + down.clips * len(cell.tune))
+    return outcome.pretext_flops + frame * frames + clip * clips
+
+
 def sslm(cell: Cell) -> Outcome:
     """The paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head."""
     began = time.monotonic()
     pretrained = pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed, cell.progress, cell.resume("pretext"))
     seconds = {"pretext": time.monotonic() - began}
-    classes = len(Jigsaw(cell.config.jigsaw, cell.store.data.shape[-1], cell.seed).permutations)
-    return _frozen(cell, pretrained.encoder, pretext=pretrained.history, classes=classes, seconds=seconds)
+    task = _task(cell)
+    work = TRAINING * patch_flops(cell, task, pretrained.encoder) * pretrained.history[-1]["samples"]
+    return _frozen(cell, pretrained.encoder, pretext=pretrained.history, classes=task.classes, seconds=seconds, pretext_flops=work)
 
 
 def random(cell: Cell) -> Outcome:
     """The control: SSLM's encoder with random weights, frozen, under the same head."""
     began = time.monotonic()
-    task = Jigsaw(cell.config.jigsaw, cell.store.data.shape[-1], cell.seed, cell.store.data.device)
+    task = _task(cell)
     encoder = random_weights(cell.config, task, cell.store, cell.fit, cell.seed, cell.progress)
-    return _frozen(cell, encoder, seconds={"pretext": time.monotonic() - began})
+    work = patch_flops(cell, task, encoder) * len(cell.fit) * cell.config.pretext.draws
+    return _frozen(cell, encoder, seconds={"pretext": time.monotonic() - began}, pretext_flops=work)
 
 
 def from_scratch(cell: Cell) -> Outcome:

@@ -38,7 +38,7 @@ from bench.phantom_imaging import (
 )
 from sslm_core.errors import UserError
 
-VERSION = "2"
+VERSION = "4"
 LABELS = ("abnormal", "acl", "meniscus")
 SPLITS = ("train", "valid")
 JOINT = ((0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
@@ -232,9 +232,9 @@ def torn_acl(dice: Dice, origin, foot, add):
     a, b = np.array(origin), np.array(foot)
     at = dice.u(.25, .65)
     middle = a + at * (b - a) + np.array([dice.n(0, 1), 0, -dice.u(0, 4)])
-    swollen = dice.p(.55)
+    swollen = dice.p(.8)
     if swollen:                                        # oedema and blood between the fibres and around
-        add(rod(a + .08 * (b - a), b, dice.u(4, 7), dice.u(4, 7.5)), (0, "oedema", dice.u(.15, .55), ("soft", .3)),
+        add(rod(a + .08 * (b - a), b, dice.u(5, 9), dice.u(5, 9)), (0, "oedema", dice.u(.4, .9), ("soft", .3)),
             label="acl", soft=3)
     n = (b - a) / np.linalg.norm(b - a)
     torn = dice.pick("tear", "oedema", "synovium", weights=(.3, .35, .35))
@@ -262,11 +262,11 @@ def torn_meniscus(dice: Dice, m: Meniscus, pcl_side: float, add):
         x = m.centre[0] - m.side * dice.u(9, 13)        # the handle lies in the notch
         add(cord(bow((x, -19, 3), (x, 9, 3), (0, 0, 2)), dice.u(2, 3.2)), (0, "meniscus", 1), label="meniscus")
         return
-    thick, depth = .9 + 1.6 * severity, dice.u(.7, 1) if kind != "vertical" else dice.u(.4, .75)
-    spread = dice.u(.4, .7) + .7 * severity
+    thick, depth = 1.6 + 2.4 * severity, dice.u(.7, 1) if kind != "vertical" else dice.u(.4, .75)
+    spread = dice.u(.5, .8) + .8 * severity
     add(m.tear(kind, angle, spread, thick, depth), (0, "tear", dice.u(.85, 1)), label="meniscus", soft=.3)
-    if dice.p(.45):                                     # a parameniscal cyst
-        add(ellipsoid(m.at(angle, 1.15, 3), (dice.u(2, 5), dice.u(2, 5), dice.u(2, 4))),
+    if dice.p(.6):                                      # a parameniscal cyst
+        add(ellipsoid(m.at(angle, 1.2, 3), (dice.u(3, 7), dice.u(3, 7), dice.u(3, 6))),
             (0, "fluid", 1), label="meniscus")
 
 
@@ -350,7 +350,7 @@ def knee(rng, labels: dict[str, int]) -> tuple[list[Layer], dict[str, Waves], li
 
     # fluid: a little in every knee, an effusion in some
     effusion = "effusion" in other
-    thick = dice.u(3.2, 5.6) if effusion else dice.u(.5, 3.)
+    thick = dice.u(3.6, 6) if effusion else dice.u(.5, 3.)
     mark = "abnormal" if effusion else None
     y = dice.n(25, 1)
     add(ellipsoid((dice.n(0, 3), y + thick * .4, dice.u(52, 60)), (dice.u(16, 24), thick, dice.u(14, 24))),
@@ -415,7 +415,7 @@ def knee(rng, labels: dict[str, int]) -> tuple[list[Layer], dict[str, Waves], li
     torn = {dice.pick(0, 1, weights=(.65, .35))} | ({0, 1} if dice.p(.15) else set()) if meniscus else set()
     for i, m in enumerate(menisci):
         add(m.shape(), (-.3, "synovium", .5), (0, "meniscus", 1, ("soft", .15)))
-        if dice.p(.45):                                  # degeneration that does not reach a surface: no tear
+        if dice.p(.3):                                   # degeneration that does not reach a surface: no tear
             r = dice.u(.8, 1.7)
             add(inside(ellipsoid(m.at(dice.u(-1.3, .8), .72, 2.6), (2 * r, 2 * r, r)), m.shape()),
                 (0, "synovium", dice.u(.3, .65)), soft=1)
@@ -455,7 +455,7 @@ def knee(rng, labels: dict[str, int]) -> tuple[list[Layer], dict[str, Waves], li
         for _ in range(dice.rng.integers(1, 3)):
             home, c = dice.pick((femur, (dice.pick(-1, 1) * 22, dice.u(-16, 14), dice.u(12, 22))),
                                 (tibia, (dice.pick(-1, 1) * 22, dice.u(-18, 8), dice.u(-14, -6))))
-            add(inside(ellipsoid(dice.near(c, 2), (dice.u(8, 14), dice.u(8, 15), dice.u(7, 13))), home, grow=-1.2),
+            add(inside(ellipsoid(dice.near(c, 2), (dice.u(9, 15), dice.u(9, 15), dice.u(8, 14))), home, grow=-1.2),
                 (0, "oedema", dice.u(.7, 1), bone), label="abnormal", soft=5)
     if "defect" in other:
         side, a = dice.pick(-1, 1), dice.u(-.6, .5)

@@ -56,9 +56,9 @@ CPU = Preset(
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=500),
-        pretext=PretextConfig("fast", epochs=16, batch=64, lr=2e-3),
+        pretext=PretextConfig("fast", epochs=12, batch=64, lr=2e-3),
         clip=ClipConfig(frames=8, edge=2),
-        downstream=DownstreamConfig(epochs=8, batch=4, lrs=(3e-4, 1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
+        downstream=DownstreamConfig(epochs=6, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
                                     clips=8, hidden=32, views=1),  # fmt: skip
     ),
 )

@@ -14,7 +14,7 @@ from .run import Job, read_json, read_scores
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
-COSTS = ("exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
+COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
 COLUMNS = (
     *KEY,
     *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
@@ -78,7 +78,7 @@ class Scored:
         """What was measured on one plane; of the ensemble the sums over planes (throughput: one plane after another)."""
         records = list(self.records.values()) if plane == ENSEMBLE else [self.records[plane]]
         costs = [record["cost"] for record in records]
-        row = {name: sum(cost[name] for cost in costs) for name in ("flops_per_exam", "parameters", "trainable")}
+        row = {name: sum(cost[name] for cost in costs) for name in ("train_flops", "flops_per_exam", "parameters", "trainable")}
         row["exams_per_s"] = 1 / sum(1 / cost["exams_per_s"] for cost in costs)
         row["peak_mb"] = max(cost["peak_mb"] for cost in costs)
         row["train_seconds"] = sum(record["seconds"]["train"] for record in records)

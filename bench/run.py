@@ -20,7 +20,7 @@ from sslm_core.errors import UserError
 from sslm_core.frames import Progress, load_frames
 
 from .data import Dataset
-from .methods import METHODS, Cell
+from .methods import METHODS, Cell, training_flops
 from .presets import Preset
 from .throughput import prediction, synchronise
 
@@ -106,7 +106,7 @@ def run(job: Job, progress: Progress) -> float:
         "pretext": outcome.pretext,
         "pretext_classes": outcome.classes,
         "seconds": outcome.seconds | {"train": trained},
-        "cost": prediction(outcome.model, reported, config.clip, config.downstream),
+        "cost": prediction(outcome.model, reported, config.clip, config.downstream) | {"train_flops": training_flops(cell, outcome)},
         "environment": environment(device),
         "settings": dataclasses.asdict(job.preset.sslm) | {"frame": job.preset.frame},
     }
