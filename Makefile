@@ -19,8 +19,8 @@ test-slow: .venv/made
 lint: .venv/made
 	$(PY) -m ruff check .
 
-clean:  ## what was made here; results.csv and your data stay
-	rm -rf .venv data runs build *.egg-info .pytest_cache .ruff_cache .benchmarks
+clean:  ## what was made here, stored runs included; results.csv and data of your own stay
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .benchmarks data/phantom-*
 
 .venv/made: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'

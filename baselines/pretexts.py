@@ -13,7 +13,10 @@ from sslm_core.sslm import SSLMConfig, new_encoder
 @torch.no_grad()
 def random_weights(config: SSLMConfig, task: PretextTask, store: FrameStore, exams: torch.Tensor, seed: int,
                    progress: Progress = quiet) -> Encoder:  # fmt: skip
-    """SSLM's encoder as initialised, its batch-norm statistics the mean over one label-free pass of the frames SSLM sees."""
+    """SSLM's encoder as initialised, its batch-norm statistics the mean over label-free batches.
+
+    As many as in one epoch of SSLM's pretext, of the same patches of the same exams.
+    """
     device, pretext = store.data.device, config.pretext
     encoder = new_encoder(config.encoder, seed).to(device).train()
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]

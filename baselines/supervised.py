@@ -16,6 +16,7 @@ def supervised(config: SSLMConfig, store: FrameStore, truth: torch.Tensor, exams
     """The fitted encoder-and-head, and its scores on `tune` [len(tune), L]. Arguments as those of sslm_core.sslm.diagnose."""
     device, down = store.data.device, config.downstream
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
+    sampling = None if sampling is None else sampling.to(device)
     encoder = new_encoder(config.encoder, seed)
     with seeded(seed, "clip head"):
         head = clip_head(down.head, config.encoder.channels, down.hidden, truth.shape[1])

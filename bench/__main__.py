@@ -8,11 +8,11 @@ import torch
 
 from sslm_core.errors import UserError
 
-from . import metrics, phantom
+from . import metrics, phantom, results
 from .data import Dataset, open_dataset, planes_of
 from .methods import METHODS
 from .presets import PRESETS, Preset, preset
-from .results import Scored, upsert
+from .results import Scored
 from .run import Job, cores
 from .sweep import say, sweep
 from .table import table
@@ -37,7 +37,10 @@ def run_main(args: argparse.Namespace) -> None:
     device = device_of(args.device)
     methods = listed(args.methods, chosen.methods, METHODS, "--methods")
     planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
-    seeds = [seed_number(s) for s in args.seeds.split(",")] if args.seeds else list(chosen.seeds)
+    seeds = list(dict.fromkeys(map(seed_number, args.seeds.split(",")))) if args.seeds else list(chosen.seeds)
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out}: is a file; name a folder")
+    results.read(args.results)  # a file that cannot be added to is named now, not after the run
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
     jobs = [Job(dataset, chosen, m, p, s, device, args.out, anew=args.force) for m in methods for s in seeds for p in planes]
     open_jobs = [job for job in jobs if args.force or not job.finished()]
@@ -56,12 +59,15 @@ def run_main(args: argparse.Namespace) -> None:
     def finished(job: Job) -> None:
         done.append(job)
         scored = by_method(jobs, done)
-        if len(scored) > 1 and len(done) < len(jobs) and all(j in done for j in jobs if j.method == job.method):
+        if job.method not in scored:
+            return
+        results.upsert(args.results, [row for s in scored[job.method] for row in s.rows()])
+        if 1 < len(scored) and len(done) < len(jobs):
             print(f"\nSo far:\n{table(scored)}\n", flush=True)
 
     sweep(open_jobs, workers, finished)
     scored = by_method(jobs, done)
-    upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
+    results.upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
     title = f"{dataset.name} ({dataset.digest}), preset {chosen.name}, device {device}"
     print(f"\n{title}:\n{table(scored)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
 
@@ -111,7 +117,7 @@ def listed(given: str | None, default, known, option: str) -> list[str]:
 
 
 def seed_number(text: str) -> int:
-    if not text.strip().isdigit():
+    if not text.strip().isdecimal():
         raise UserError(f"--seeds {text}: expected whole numbers, comma-separated")
     return int(text)
 
@@ -134,6 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
         args.work(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)

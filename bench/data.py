@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sslm_core.errors import UserError
 from sslm_core.exams import ExamSet, digest, minority, read_exams, stratified
 
 from .presets import Preset
@@ -42,7 +43,10 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
             exams = exams.subset(stratified(exams.truth, most, SPLIT_SEED)[0])
         taken.append(exams)
     train, reported = taken
-    tune, fit = stratified(train.truth, round(preset.tune * len(train)), SPLIT_SEED)
+    count = round(preset.tune * len(train))
+    if not 0 < count < len(train):
+        raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
+    tune, fit = stratified(train.truth, count, SPLIT_SEED)
     text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
     return Dataset(name, code, train, reported, fit, tune, text)
 

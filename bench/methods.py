@@ -67,7 +67,10 @@ def patch_flops(cell: Cell, task: Jigsaw, encoder: torch.nn.Module) -> int:
 
 
 def training_flops(cell: Cell, outcome: Outcome) -> float:
-    """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at tune."""
+    """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at tune.
+
+    Of the pretext the encoder is counted, not its small head.
+    """
     model, down, lengths = outcome.model.eval(), cell.config.downstream, cell.store.lengths.cpu()
     with torch.no_grad():
         gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.data.device)
@@ -90,7 +93,8 @@ def sslm(cell: Cell) -> Outcome:
     pretrained = pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed, cell.progress, cell.resume("pretext"))
     seconds = {"pretext": time.monotonic() - began}
     task = _task(cell)
-    work = TRAINING * patch_flops(cell, task, pretrained.encoder) * pretrained.history[-1]["samples"]
+    looks = len(pretrained.history) * len(cell.tune) * cell.config.pretext.draws  # at tune
+    work = patch_flops(cell, task, pretrained.encoder) * (TRAINING * pretrained.history[-1]["samples"] + looks)
     return _frozen(cell, pretrained.encoder, pretext=pretrained.history, classes=task.classes, seconds=seconds, pretext_flops=work)
 
 

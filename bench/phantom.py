@@ -681,6 +681,9 @@ def add_arguments(parser: argparse.ArgumentParser):
 def main(args) -> int:
     if not (args.out or args.compare or args.sheet):
         raise UserError("nothing to do: give --out FOLDER, --compare or --sheet FILE.png")
+    for name, least in (("train", 1), ("valid", 1), ("size", 16), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} {getattr(args, name)}: expected {least} or more")
     config = PhantomConfig(args.train, args.valid, args.size, args.seed, args.masks)
     if args.out:
         out = make(args.out, config, args.workers)

@@ -1,6 +1,6 @@
 """Sizes and budgets: one frozen dataclass each. `smoke` and `cpu` pin everything that scores depend on, threads included."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
@@ -13,7 +13,7 @@ from sslm_core.sslm import SSLMConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """`exams`: (train, reported) exams, the phantom's size and the most that is taken of another data set; None takes all."""
+    """`exams`: the most (train, reported) exams that are taken of a data set, None takes all; `phantom`: those it is made with."""
 
     name: str
     exams: tuple[int, int] | None
@@ -24,7 +24,7 @@ class Preset:
     sslm: SSLMConfig
     threads: int = 1  # of one cell on a CPU: cells run side by side, and no score depends on the number of cores
     tune: float = 0.2  # share of train that chooses
-    phantom: tuple[int, int] = field(default=(240, 120))
+    phantom: tuple[int, int] = (240, 120)
 
 
 SMOKE = Preset(

@@ -8,6 +8,8 @@ import numpy as np
 
 from sslm_core.checkpoint import write_atomic
 from sslm_core.errors import UserError
+from sslm_core.exams import ENSEMBLE, MACRO
+from sslm_core.pretext import least_loss
 
 from . import intervals, metrics
 from .run import Job, read_json, read_scores
@@ -23,7 +25,6 @@ COLUMNS = (
     *("pretext_accuracy", "pretext_classes", "lr", "epoch", "train_seconds", *COSTS),
     *("machine", "torch", "python", "commit", "reason"),
 )
-ENSEMBLE = "ensemble"
 RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals.RESAMPLES
 
 
@@ -44,16 +45,17 @@ class Scored:
         self.tune_truth, self.truth = first["tune"][1], first["reported"][1]
         self.tune = {plane: sets["tune"][2] for plane, sets in stored.items()}
         self.scores = {plane: sets["reported"][2] for plane, sets in stored.items()}
-        self.tune[ENSEMBLE], self.scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, dict(self.tune), dict(self.scores))
+        self.tune[ENSEMBLE], self.scores[ENSEMBLE], self.weights = metrics.ensemble(self.tune_truth, dict(self.tune), dict(self.scores))
         self.operating = {plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority) for plane in self.tune}
 
     def threshold(self, plane: str) -> np.ndarray:
         return np.array(self.operating[plane].threshold)
 
     def rows(self) -> list[dict]:
-        """Rows of results.csv: every plane and the ensemble, every label and macro."""
+        """Rows of results.csv: every plane, and the ensemble if it is of all the data has; every label and macro."""
         resamples = intervals.weights(self.truth, RESAMPLES)
-        return [row for plane in self.scores for row in self._plane(plane, resamples)]
+        whole = set(self.records) == set(self.jobs[0].dataset.train.planes)
+        return [row for plane in self.scores if whole or plane != ENSEMBLE for row in self._plane(plane, resamples)]
 
     def _plane(self, plane: str, resamples: np.ndarray) -> list[dict]:
         truth, score = self.truth, self.scores[plane]
@@ -63,11 +65,11 @@ class Scored:
         behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority)
         common = self.jobs[0].key() | {"plane": plane} | self.costs(plane)
         rows = []
-        for i, label in enumerate((*self.labels, "macro")):
+        for i, label in enumerate((*self.labels, MACRO)):
             a = intervals.interval(auc[:, :, i], behind[0][i])
             r = intervals.interval(recall[:, :, i], behind[1][i])
             row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
-            if label != "macro":
+            if label != MACRO:
                 row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
             row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high)))
             row["reason"] = "; ".join(dict.fromkeys(v for k, v in reasons[label].items() if not k.startswith("threshold")))
@@ -86,7 +88,7 @@ class Scored:
         row |= {name: records[0]["environment"][name] for name in ("machine", "torch", "python", "commit")}
         if plane != ENSEMBLE:
             row |= records[0]["chosen"]
-        if pretexts := [min(r["pretext"], key=lambda epoch: epoch["tune_loss"]) for r in records if r["pretext"]]:
+        if pretexts := [least_loss(r["pretext"]) for r in records if r["pretext"]]:
             row["pretext_accuracy"] = float(np.mean([epoch["tune_accuracy"] for epoch in pretexts]))
             row["pretext_classes"] = records[0]["pretext_classes"]
         return row
@@ -100,12 +102,18 @@ def text(value) -> str:
 
 
 def read(path: Path) -> list[dict]:
+    """The rows as they stand; none where there is no file. Raises UserError for a file of another schema."""
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        table = csv.DictReader(file)
-        rows = list(table)
-        odd = sorted(set(table.fieldnames or ()) ^ set(COLUMNS))
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a readable csv file ({error}); move it away to start a new one") from None
+    odd = sorted(set(table.fieldnames or ()) ^ set(COLUMNS))
+    if not odd and any(None in row or None in row.values() for row in rows):
+        raise UserError(f"{path}: a row has more or fewer cells than the header; move the file away to start a new one")
     if odd:
         raise UserError(f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a new one")
     return rows

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sslm_core.checkpoint import Resume, write_atomic
+from sslm_core.checkpoint import Resume, load, write_atomic
 from sslm_core.downstream import predict
 from sslm_core.errors import UserError
 from sslm_core.frames import Progress, load_frames
@@ -25,6 +25,7 @@ from .presets import Preset
 from .throughput import prediction, synchronise
 
 PROTOCOL = "clean"
+RECORD = 1  # goes up with every change to what run.json holds or to what scores depend on beside the settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,18 +58,22 @@ class Job:
 
     def config(self) -> str:
         """A digest of the numbers behind the cell; a stored run of another digest is run again."""
-        numbers = dataclasses.asdict(self.preset.sslm) | {"frame": self.preset.frame, "threads": self.preset.threads}
+        numbers = dataclasses.asdict(self.preset.sslm)
+        numbers |= {"frame": self.preset.frame, "threads": self.preset.threads, "record": RECORD}
         exams = [self.dataset.train.ids, self.dataset.reported.ids, self.dataset.fit.tolist()]
         return hashlib.sha256(json.dumps([numbers, exams], sort_keys=True).encode()).hexdigest()[:12]
 
     def finished(self) -> bool:
         path = self.folder / "run.json"
-        return path.exists() and read_json(path)["config"] == self.config()
+        return path.exists() and read_json(path).get("config") == self.config()
 
 
 def read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text())
+        if not isinstance(record, dict):
+            raise ValueError("no JSON object")
+        return record
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable run record ({error}); delete its folder and run again") from None
 
@@ -76,21 +81,22 @@ def read_json(path: Path) -> dict:
 def run(job: Job, progress: Progress) -> float:
     """Fit one cell on the fit exams, score the reported exams once, store both. Returns its seconds."""
     began = time.monotonic()
-    if job.preset.threads and job.device == "cpu":
-        torch.set_num_threads(job.preset.threads)
+    prepare(job)
     dataset, config, device = job.dataset, job.preset.sslm, torch.device(job.device)
     identity = {"data": dataset.digest, "config": job.config(), "method": job.method, "seed": job.seed, "plane": job.plane}
     (job.folder / "run.json").unlink(missing_ok=True)
-    checkpoints = {part: job.folder / f"{part}.ckpt" for part in ("pretext", "downstream")}
     if job.anew:
-        drop(checkpoints)
+        drop_leftovers(job.folder)
+    # named after the settings: what a killed run of other settings has left is not in the way
+    checkpoints = {part: job.folder / f"{part}-{job.config()}.ckpt" for part in ("pretext", "downstream")}
     store = load_frames(dataset.train, job.plane, job.preset.frame, progress).to(device)
     cell = Cell(config, store, torch.tensor(dataset.train.truth, dtype=torch.float32, device=device), torch.tensor(dataset.fit),
                 torch.tensor(dataset.tune), job.seed, progress,
                 lambda part: Resume(checkpoints[part], identity | {"part": part}))  # fmt: skip
+    spent = sum(load(path)["seconds"] for path in checkpoints.values() if path.exists())  # by a run that was killed
     outcome = METHODS[job.method](cell)
     synchronise(device)
-    trained = time.monotonic() - began
+    trained = spent + time.monotonic() - began
     # the reported exams are opened only now: nothing above can have chosen by them
     reported = load_frames(dataset.reported, job.plane, job.preset.frame, progress).to(device)
     scores = predict(outcome.model, reported, torch.arange(len(reported)), config.clip, config.downstream, job.seed)
@@ -113,12 +119,23 @@ def run(job: Job, progress: Progress) -> float:
     sets = (("tune", dataset.train.subset(dataset.tune), outcome.tune_scores), ("reported", dataset.reported, scores))
     write_atomic(job.folder / "scores.csv", lambda path: write_scores(path, sets))
     write_atomic(job.folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1)))
-    drop(checkpoints)
+    drop_leftovers(job.folder)
     return time.monotonic() - began
 
 
-def drop(checkpoints: dict[str, Path]) -> None:
-    for path in checkpoints.values():
+def prepare(job: Job) -> None:
+    """What a cell's scores and memory figure may depend on in this process."""
+    if job.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    elif job.preset.threads:
+        torch.set_num_threads(job.preset.threads)
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Checkpoints, and half-written files of killed runs."""
+    for path in [*folder.glob("*.ckpt"), *folder.glob(".*.tmp")]:
         path.unlink(missing_ok=True)
 
 

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 
+from sslm_core.exams import ENSEMBLE
+
 from . import intervals
-from .results import ENSEMBLE, Scored
+from .results import Scored
 
 REFERENCE = "sslm"
 
@@ -42,7 +44,20 @@ def table(methods: dict[str, list[Scored]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *lines)]
     rows = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))) for line in (head, *lines)]
     rows.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join([*rows, "", *decided(methods, auc, found, len(truth))])
+    return "\n".join([*rows, "", *learnt(methods), *decided(methods, auc, found, len(truth))])
+
+
+def learnt(methods: dict[str, list[Scored]]) -> list[str]:
+    """One sentence per pretext: its accuracy on frames of tune exams, which it has not seen, beside chance."""
+    lines = []
+    for name, seeds in methods.items():
+        costs = [s.costs(job.plane) for s in seeds for job in s.jobs]
+        accuracy = [cost["pretext_accuracy"] for cost in costs if "pretext_accuracy" in cost]
+        if accuracy:
+            classes = costs[0]["pretext_classes"]
+            lines.append(f"Pretext of {name}, on exams it was not trained on: {min(accuracy):.1%} to {max(accuracy):.1%} right "
+                         f"over planes and seeds (chance {1 / classes:.1%}: {classes} classes).")  # fmt: skip
+    return lines
 
 
 def decided(methods: dict, auc: dict, found: dict, exams: int) -> list[str]:
@@ -58,10 +73,13 @@ def decided(methods: dict, auc: dict, found: dict, exams: int) -> list[str]:
         parts = []
         for figure, _ in what:
             d = paired[other, figure]
+            if math.isnan(d.value):
+                parts.append(f"{figure} undefined on these exams")
+                continue
             verdict = intervals.verdict(d, adjusted[other, figure])
             text = f"{figure} {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]: {verdict}"
             if verdict == "undecided" and math.isfinite(need := intervals.exams_to_decide(d.value, d.se_exams, exams)):
-                text += f" (about {need:,} exams would decide)"
+                text += f" (about {need:,} exams would decide it alone)"
             parts.append(text)
         lines.append(f"SSLM against {other}: " + "; ".join(parts) + ".")
     over = next(iter(paired.values())).over

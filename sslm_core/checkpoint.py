@@ -1,5 +1,6 @@
 """Files that are whole or absent, and loops that go on where they were killed."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from .errors import UserError
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """`write(temporary)` beside `path`, flushed to disk and renamed over it: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -24,7 +25,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     except RuntimeError as error:  # torch.save's word for a full disk
         raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]}); free space or choose another folder") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink()
 
 
 def save(path: Path, state: dict) -> None:

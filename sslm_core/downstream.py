@@ -13,7 +13,8 @@ from .checkpoint import Resume
 from .clips import ClipConfig, clip_rows
 from .features import extract
 from .frames import FrameStore, Progress, quiet
-from .pretext import autocast
+from .heads import mask
+from .pretext import autocast, least_loss
 from .seeds import generator
 from .warp import Warp, normalise
 
@@ -53,7 +54,7 @@ class ClipModel(nn.Module):
         """x: frames [B, T, H, W] in -1..1, or feature maps [B, T, C, h, w]; count [B] real frames of each clip."""
         if self.backbone is None:
             return self.head(x, count)
-        real = torch.arange(x.shape[1], device=x.device) < count[:, None]
+        real = mask(x, count)
         maps = self.backbone(x[real][:, None])  # [real frames, C, h, w]: padding costs nothing and enters no batch norm
         padded = maps.new_zeros(*real.shape, *maps.shape[1:])
         padded[real] = maps
@@ -95,8 +96,7 @@ def predict(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: Clip
             chunk: int = 16) -> torch.Tensor:  # fmt: skip
     """Mean probability over `config.clips` clips of each exam: float32 [len(exams), L].
 
-    Each frame passes the backbone once, however many clips hold it. The clips of an exam depend on `seed` and its place
-    in `exams` alone.
+    Each frame passes the backbone once, however many clips hold it. The clips depend on `seed`, on `exams` and on their lengths.
     """
     model.eval()
     device = store.data.device
@@ -123,7 +123,7 @@ class Fitted:
 
     @property
     def best(self) -> dict:
-        return min(self.history, key=lambda record: record["tune_loss"])
+        return least_loss(self.history)
 
 
 def bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The pretext encoder ("rocket"): one branch per grid position, one trunk. Every size and grid is one class.
 
 The branches' weights are kept side by side, [P * width, ...], as a grouped convolution wants them. The two ways to run
-them, `grouped` and `sequential`, give the same figures; which is faster depends on device and width.
+them, `grouped` and `sequential`, give the same figures; which is faster depends on the width.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class EncoderConfig:
     bottleneck: int = 1  # divides the first width of each residual block
     positions: int = 9
     shared: bool = False  # one branch for all positions (siamese), an ablation
-    form: str = "auto"  # how the branches are run: grouped, sequential, or by device and width
+    form: str = "auto"  # how the branches are run: grouped, sequential, or auto, by width
 
     @property
     def channels(self) -> int:

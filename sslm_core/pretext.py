@@ -60,7 +60,12 @@ class Pretrained:
 
     @property
     def best(self) -> dict:
-        return min(self.history, key=lambda record: record["tune_loss"])
+        return least_loss(self.history)
+
+
+def least_loss(history: list[dict]) -> dict:
+    """The record with the least loss on tune; a loss that is not finite comes last."""
+    return min(history, key=lambda record: record["tune_loss"] if math.isfinite(record["tune_loss"]) else math.inf)
 
 
 def frame_of(store: FrameStore, exams: torch.Tensor, draw: torch.Generator) -> torch.Tensor:

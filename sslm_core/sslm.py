@@ -46,6 +46,7 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
     device, down = store.data.device, config.downstream
     encoder = frozen(encoder.to(device))
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
+    sampling = None if sampling is None else sampling.to(device)
     warp = clip_warp(config.clip, store.data.shape[-1], device)
     views = [extract(encoder, store, exams, dtype=down.dtype, progress=progress)]
     if down.standardise:

@@ -102,17 +102,21 @@ def test_other_settings_are_run_anew(first_run, exams_folder, tmp_path, monkeypa
 
 
 def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
-    """Other reported labels: every stored choice, every tune score and every reported score stays as it was."""
+    """Other reported labels: every stored choice, threshold, tune score and reported score stays, the ensemble's included."""
     monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=None))
     turned = tmp_path / "turned"
     shutil.copytree(exams_folder, turned)
-    assert bench(exams_folder, tmp_path / "as they are", "--planes", "axial") == 0
+    assert bench(exams_folder, tmp_path / "as they are") == 0
     for path in turned.glob("valid-*.csv"):
         path.write_text("".join(f"{row.split(',')[0]},{1 - int(row.split(',')[1])}\n" for row in path.read_text().split()))
-    assert bench(turned, tmp_path / "other", "--planes", "axial") == 0
+    assert bench(turned, tmp_path / "other") == 0
     outs = tmp_path / "as they are", tmp_path / "other"
-    for method in TINY.methods:
-        name = f"{method}-axial-s0-cpu"
+    rows = [read(out / "results.csv") for out in outs]
+    assert len(rows[0]) == len(rows[1]) == 27
+    chosen = [{tuple(row[k] for k in ("method", "plane", "label")): (row["threshold"], row["threshold_bal"]) for row in r} for r in rows]
+    assert chosen[0] == chosen[1] and any(value[0] for value in chosen[0].values())
+    assert [row["auc"] for row in rows[0]] != [row["auc"] for row in rows[1]]
+    for name in stored(outs[0], "run.json"):
         before, after = (json.loads(stored(out, "run.json")[name].read_text()) for out in outs)
         for key in ("chosen", "minority", "fit_exams"):
             assert before[key] == after[key]
@@ -151,11 +155,32 @@ def test_a_results_file_of_another_schema_is_refused(tmp_path):
     (["--seeds", "1,x"], "--seeds x"),
     (["--device", "tpu"], "--device tpu"),
     (["--jobs", "0"], "--jobs 0"),
+    (["--results", "."], "."),
+    (["--out", __file__, "--methods", "random", "--planes", "axial"], "test_bench.py"),
 ])  # fmt: skip
 def test_bad_options_are_one_line(exams_folder, tmp_path, capsys, options, word):
     assert bench(exams_folder, tmp_path, *options) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and word in err
+
+
+def test_one_plane_leaves_the_ensemble_of_all_alone(first_run, exams_folder, tmp_path):
+    shutil.copytree(first_run, tmp_path / "again")
+    assert bench(exams_folder, tmp_path / "again", "--planes", "axial", "--methods", "random") == 0
+    assert read(tmp_path / "again" / "results.csv") == read(first_run / "results.csv")
+
+
+def test_what_a_killed_run_left_is_gone_on_with(first_run, exams_folder, tmp_path):
+    """A cell with no record starts from its checkpoints; leftovers of other settings are not in the way and go."""
+    shutil.copytree(first_run, tmp_path / "again")
+    record = stored(tmp_path / "again", "run.json")["sslm-axial-s0-cpu"]
+    record.unlink()
+    (record.parent / "pretext-000000000000.ckpt").write_bytes(b"of other settings")
+    (record.parent / ".run.json.1.tmp").write_text("{")
+    assert bench(exams_folder, tmp_path / "again") == 0
+    assert sorted(p.name for p in record.parent.iterdir()) == ["run.json", "scores.csv"]
+    before, after = (stored(out, "scores.csv")["sslm-axial-s0-cpu"].read_bytes() for out in (first_run, tmp_path / "again"))
+    assert before == after
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:200], lambda text: "", lambda text: text.replace("score", "points", 1)])

@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_loading_executes_nothing(tmp_path, capsys):
     torch.save({"x": Evil()}, tmp_path / "evil.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil(), 2))
     (tmp_path / "short.pt").write_bytes(b"PK\x03\x04")
     for name in ("evil.pt", "plain.pt", "short.pt"):
         with pytest.raises(UserError, match=name):

@@ -131,6 +131,19 @@ def escapes(root):
     path.write_text(path.read_text() + "../../secret,1\n")
 
 
+def reserved_name(root):
+    (root / "train" / "sagittal").rename(root / "train" / "ensemble")
+
+
+def two_exams(root):
+    for split in ("train", "valid"):
+        for path in (root / split / "sagittal").glob("*.npy"):
+            if path.stem > "0001":
+                path.unlink()
+        for path in root.glob(f"{split}-*.csv"):
+            path.write_text("0000,0\n0001,1\n")
+
+
 def other_planes(root):
     shutil.copytree(root / "train" / "sagittal", root / "train" / "axial")
 
@@ -158,6 +171,7 @@ CASES = {
     other_ids: ("0005", "label every exam"),
     one_class: ("train-acl.csv", "both classes"),
     escapes: ("train-acl.csv:7", "no exam id"),
+    reserved_name: ("exams", "may be called ensemble"),
     other_planes: ("exams", "both need the same"),
 }
 
@@ -179,6 +193,14 @@ def test_bad_input_exits_with_two(fresh_exams, capsys):
     assert main(["run", "--data", str(fresh_exams)]) == 2
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1 and "0002.npy" in err and not out
+
+
+def test_too_few_exams_to_split(fresh_exams, capsys):
+    from bench.__main__ import main
+
+    two_exams(fresh_exams)
+    assert main(["run", "--data", str(fresh_exams)]) == 2
+    assert "too few" in capsys.readouterr().err
 
 
 def test_digest_follows_content_not_place(fresh_exams, tmp_path):
