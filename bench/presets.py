@@ -38,9 +38,9 @@ SMOKE = Preset(
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=20),
-        pretext=PretextConfig("fast", epochs=20, batch=32, lr=2e-3),
+        pretext=PretextConfig("fast", epochs=14, batch=32, lr=2e-3),
         clip=ClipConfig(frames=6, edge=1),
-        downstream=DownstreamConfig(epochs=4, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
+        downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
                                     clips=4, hidden=32, views=1),  # fmt: skip
     ),
 )

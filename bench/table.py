@@ -55,8 +55,9 @@ def learnt(methods: dict[str, list[Scored]]) -> list[str]:
         accuracy = [cost["pretext_accuracy"] for cost in costs if "pretext_accuracy" in cost]
         if accuracy:
             classes = costs[0]["pretext_classes"]
-            lines.append(f"Pretext of {name}, on exams it was not trained on: {min(accuracy):.1%} to {max(accuracy):.1%} right "
-                         f"over planes and seeds (chance {1 / classes:.1%}: {classes} classes).")  # fmt: skip
+            lines.append(f"Pretext of {name}, on exams it was not trained on: {np.mean(accuracy):.1%} right "
+                         f"({min(accuracy):.1%} to {max(accuracy):.1%} over planes and seeds; "
+                         f"chance {1 / classes:.1%}: {classes} classes).")  # fmt: skip
     return lines
 
 
