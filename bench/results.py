@@ -45,7 +45,7 @@ class Scored:
         self.tune_truth, self.truth = first["tune"][1], first["reported"][1]
         self.tune = {plane: sets["tune"][2] for plane, sets in stored.items()}
         self.scores = {plane: sets["reported"][2] for plane, sets in stored.items()}
-        self.tune[ENSEMBLE], self.scores[ENSEMBLE], self.weights = metrics.ensemble(self.tune_truth, dict(self.tune), dict(self.scores))
+        self.tune[ENSEMBLE], self.scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, dict(self.tune), dict(self.scores))
         self.operating = {plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority) for plane in self.tune}
 
     def threshold(self, plane: str) -> np.ndarray:
