@@ -7,15 +7,17 @@ from pathlib import Path
 import torch
 
 from sslm_core.errors import UserError
+from sslm_core.exams import ENSEMBLES
 
-from . import metrics, phantom, results
-from .data import Dataset, open_dataset, planes_of
+from . import cost, curve, metrics, phantom, results
+from .data import PROTOCOLS, Dataset, open_dataset, planes_of
 from .methods import METHODS
 from .presets import PRESETS, Preset, preset
 from .results import Scored
-from .run import Job, cores
+from .run import CACHE, Job, cores, forget
 from .sweep import say, sweep
 from .table import table
+from .variants import canonical
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +26,13 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", help="comma-separated (default: the preset's)")
     parser.add_argument("--planes", help="comma-separated (default: the preset's)")
     parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")
+    parser.add_argument("--protocol", default=PROTOCOLS[0], choices=PROTOCOLS,
+                        help="clean: exams held out of train choose; as-published: the reported exams do, as in the original")
+    parser.add_argument("--ensemble", default="ensemble", choices=list(ENSEMBLES), help="how the table weights planes (all are stored)")
+    parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...",
+                        help="a variant of the preset, e.g. downstream.head=linear,jigsaw.choice=hamming or recipe=original")
+    parser.add_argument("--cache-limit", type=float, default=CACHE / 2**30, metavar="GB",
+                        help="disk for feature maps, under OUT; 0 computes them anew each time (default %(default)g)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
     parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
@@ -32,7 +41,8 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_main(args: argparse.Namespace) -> None:
-    chosen = preset(args.preset)
+    variant = canonical(args.set)
+    chosen = preset(args.preset, variant)
     dataset = dataset_of(args, chosen)
     device = device_of(args.device)
     methods = listed(args.methods, chosen.methods, METHODS, "--methods")
@@ -42,11 +52,17 @@ def run_main(args: argparse.Namespace) -> None:
         raise UserError(f"--out {args.out}: is a file; name a folder")
     results.read(args.results)  # a file that cannot be added to is named now, not after the run
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
-    jobs = [Job(dataset, chosen, m, p, s, device, args.out, anew=args.force) for m in methods for s in seeds for p in planes]
+    limit = int(args.cache_limit * 2**30)
+    jobs = [Job(dataset, chosen, m, p, s, device, args.out, variant, args.force, limit) for m in methods for s in seeds for p in planes]
     open_jobs = [job for job in jobs if args.force or not job.finished()]
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    workers = args.jobs or (1 if device == "cuda" else cores())
+    if not args.cache_limit >= 0:
+        raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+    if args.force:
+        for job in jobs:
+            forget(job)
+    workers = args.jobs or (cores() if device == "cpu" and chosen.threads else 1)
     say(f"{dataset.name} ({dataset.digest}): {len(dataset.fit)} exams to fit, {len(dataset.tune)} to tune, "
         f"{len(dataset.reported)} reported; "
         f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; preset {chosen.name}, device {device}")  # fmt: skip
@@ -63,13 +79,20 @@ def run_main(args: argparse.Namespace) -> None:
             return
         results.upsert(args.results, [row for s in scored[job.method] for row in s.rows()])
         if 1 < len(scored) and len(done) < len(jobs):
-            print(f"\nSo far:\n{table(scored)}\n", flush=True)
+            print(f"\nSo far:\n{table(scored, args.ensemble)}\n", flush=True)
 
     sweep(open_jobs, workers, finished)
     scored = by_method(jobs, done)
     results.upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
-    title = f"{dataset.name} ({dataset.digest}), preset {chosen.name}, device {device}"
-    print(f"\n{title}:\n{table(scored)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
+    print(f"\n{title(dataset, chosen, variant, device)}:\n{table(scored, args.ensemble)}\n\n{shift(dataset)}\n"
+          f"Figures: {args.results}  Scores: {args.out}")  # fmt: skip
+
+
+def title(dataset: Dataset, chosen: Preset, variant: str, device: str) -> str:
+    words = [f"{dataset.name} ({dataset.digest})", f"preset {chosen.name}", *filter(None, [variant]), f"device {device}"]
+    if dataset.protocol != PROTOCOLS[0]:
+        words.append(f"protocol {dataset.protocol}: epochs, thresholds and weights were chosen on the reported exams, figures flatter")
+    return ", ".join(words)
 
 
 def shift(dataset: Dataset) -> str:
@@ -88,11 +111,11 @@ def by_method(jobs: list[Job], done: list[Job]) -> dict[str, list[Scored]]:
 
 def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
     if args.data:
-        return open_dataset(args.data, args.data.resolve().name, chosen)
+        return open_dataset(args.data, args.data.resolve().name, chosen, protocol=args.protocol)
     config = phantom.PhantomConfig(*chosen.phantom, size=chosen.frame)
     code = phantom.digest(config)
     root = phantom.make(Path("data") / f"phantom-{code}", config)
-    return open_dataset(root, "phantom", chosen, code)
+    return open_dataset(root, "phantom", chosen, code, args.protocol)
 
 
 def device_of(name: str) -> str:
@@ -124,6 +147,8 @@ def seed_number(text: str) -> int:
 
 VERBS = {
     "run": (run_arguments, run_main, "train and score methods, print the table, write results.csv"),
+    "cost": (cost.add_arguments, cost.main, "what a preset would cost on MRNet, computed before anything is run"),
+    "curve": (curve.add_arguments, curve.main, "pretext accuracy against training seconds, of stored runs"),
     "phantom": (phantom.add_arguments, phantom.main, "make the embedded data set, or look at it"),
 }
 

@@ -11,11 +11,12 @@ from sslm_core.exams import ExamSet, digest, minority, read_exams, stratified
 from .presets import Preset
 
 SPLIT_SEED = 0  # one split per data set: seeds differ in training alone
+PROTOCOLS = ("clean", "as-published")  # who chooses: exams held out of train, or, as the original did, the reported exams themselves
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of train."""
+    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of `sets`, counted on from set to set."""
 
     name: str
     digest: str
@@ -24,6 +25,17 @@ class Dataset:
     fit: np.ndarray
     tune: np.ndarray
     notice: str
+    protocol: str = PROTOCOLS[0]
+
+    @property
+    def sets(self) -> list[ExamSet]:
+        """What training may open: train, and under `as-published` the reported exams too."""
+        return [self.train] if self.protocol == "clean" else [self.train, self.reported]
+
+    @property
+    def choosing(self) -> ExamSet:
+        """The exams of `tune`."""
+        return self.train.subset(self.tune) if self.protocol == "clean" else self.reported
 
     @property
     def minority(self) -> np.ndarray:
@@ -31,8 +43,11 @@ class Dataset:
         return minority(self.train.truth)
 
 
-def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None) -> Dataset:
-    """Read and check a folder in MRNet's layout, take no more exams than the preset's budget, split train into fit and tune."""
+def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]) -> Dataset:
+    """Read and check a folder in MRNet's layout, take no more exams than the preset's budget, split train into fit and tune.
+
+    Under `as-published` all of train is fit, and tune is the reported set.
+    """
     train, reported = read_exams(root)
     code = known_digest or digest([train, reported])
     notice = []
@@ -43,11 +58,14 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
             exams = exams.subset(stratified(exams.truth, most, SPLIT_SEED)[0])
         taken.append(exams)
     train, reported = taken
+    text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
+    if protocol == "as-published":
+        fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
+        return Dataset(name, code, train, reported, fit, tune, text, protocol)
     count = round(preset.tune * len(train))
     if not 0 < count < len(train):
         raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
     tune, fit = stratified(train.truth, count, SPLIT_SEED)
-    text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
     return Dataset(name, code, train, reported, fit, tune, text)
 
 

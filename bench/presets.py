@@ -1,6 +1,9 @@
-"""Sizes and budgets: one frozen dataclass each. `smoke` and `cpu` pin everything that scores depend on, threads included."""
+"""Sizes and budgets: one frozen dataclass each. `smoke` and `cpu` pin everything that scores depend on, threads included.
 
-from dataclasses import dataclass
+`full` takes the number type that the processor computes fastest in (`auto`); a run records which.
+"""
+
+from dataclasses import dataclass, replace
 
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
@@ -9,6 +12,8 @@ from sslm_core.errors import UserError
 from sslm_core.jigsaw import JigsawConfig
 from sslm_core.pretext import PretextConfig
 from sslm_core.sslm import SSLMConfig
+
+from .variants import varied
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Preset:
     seeds: tuple[int, ...]
     methods: tuple[str, ...]
     sslm: SSLMConfig
-    threads: int = 1  # of one cell on a CPU: cells run side by side, and no score depends on the number of cores
+    threads: int = 1  # of one cell on a CPU, 0: all. With 1, cells run side by side, and no score depends on the number of cores
     tune: float = 0.2  # share of train that chooses
     phantom: tuple[int, int] = (240, 120)
 
@@ -63,10 +68,23 @@ CPU = Preset(
     ),
 )
 
-PRESETS = {preset.name: preset for preset in (SMOKE, CPU)}
+FULL = Preset(  # every number as published: the defaults of each part
+    name="full",
+    exams=None,
+    phantom=(1130, 120),
+    frame=256,
+    planes=(),
+    seeds=(0, 1, 2, 3, 4),
+    methods=("sslm", "random", "supervised"),
+    sslm=SSLMConfig(encoder=size("sslm"), pretext=PretextConfig(dtype="auto"), downstream=DownstreamConfig(dtype="auto")),
+    threads=0,
+)
+
+PRESETS = {preset.name: preset for preset in (SMOKE, CPU, FULL)}
 
 
-def preset(name: str) -> Preset:
+def preset(name: str, variant: str = "") -> Preset:
+    """The named preset, with the replacements of a canonical `variant`."""
     if name not in PRESETS:
         raise UserError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return replace(PRESETS[name], sslm=varied(PRESETS[name].sslm, variant))

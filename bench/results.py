@@ -8,7 +8,7 @@ import numpy as np
 
 from sslm_core.checkpoint import write_atomic
 from sslm_core.errors import UserError
-from sslm_core.exams import ENSEMBLE, MACRO
+from sslm_core.exams import ENSEMBLES, MACRO
 from sslm_core.pretext import least_loss
 
 from . import intervals, metrics
@@ -45,17 +45,19 @@ class Scored:
         self.tune_truth, self.truth = first["tune"][1], first["reported"][1]
         self.tune = {plane: sets["tune"][2] for plane, sets in stored.items()}
         self.scores = {plane: sets["reported"][2] for plane, sets in stored.items()}
-        self.tune[ENSEMBLE], self.scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, dict(self.tune), dict(self.scores))
+        planes = dict(self.tune), dict(self.scores)
+        for name, how in ENSEMBLES.items():
+            self.tune[name], self.scores[name], _ = metrics.ensemble(self.tune_truth, *planes, how)
         self.operating = {plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority) for plane in self.tune}
 
     def threshold(self, plane: str) -> np.ndarray:
         return np.array(self.operating[plane].threshold)
 
     def rows(self) -> list[dict]:
-        """Rows of results.csv: every plane, and the ensemble if it is of all the data has; every label and macro."""
+        """Rows of results.csv: every plane, and the ensembles if they are of all the data has; every label and macro."""
         resamples = intervals.weights(self.truth, RESAMPLES)
         whole = set(self.records) == set(self.jobs[0].dataset.train.planes)
-        return [row for plane in self.scores if whole or plane != ENSEMBLE for row in self._plane(plane, resamples)]
+        return [row for plane in self.scores if whole or plane not in ENSEMBLES for row in self._plane(plane, resamples)]
 
     def _plane(self, plane: str, resamples: np.ndarray) -> list[dict]:
         truth, score = self.truth, self.scores[plane]
@@ -78,7 +80,7 @@ class Scored:
 
     def costs(self, plane: str) -> dict:
         """What was measured on one plane; of the ensemble the sums over planes (throughput: one plane after another)."""
-        records = list(self.records.values()) if plane == ENSEMBLE else [self.records[plane]]
+        records = list(self.records.values()) if plane in ENSEMBLES else [self.records[plane]]
         costs = [record["cost"] for record in records]
         row = {name: sum(cost[name] for cost in costs) for name in ("train_flops", "flops_per_exam", "parameters", "trainable")}
         row["exams_per_s"] = 1 / sum(1 / cost["exams_per_s"] for cost in costs)
@@ -86,7 +88,7 @@ class Scored:
         row["train_seconds"] = sum(record["seconds"]["train"] for record in records)
         row["fit_exams"] = records[0]["fit_exams"]
         row |= {name: records[0]["environment"][name] for name in ("machine", "torch", "python", "commit")}
-        if plane != ENSEMBLE:
+        if plane not in ENSEMBLES:
             row |= records[0]["chosen"]
         if pretexts := [least_loss(r["pretext"]) for r in records if r["pretext"]]:
             row["pretext_accuracy"] = float(np.mean([epoch["tune_accuracy"] for epoch in pretexts]))

@@ -8,29 +8,35 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sslm_core.checkpoint import Resume, load, write_atomic
+from sslm_core.cache import Cache
+from sslm_core.checkpoint import Resume, load, locked, save, write_atomic
 from sslm_core.downstream import predict
+from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
-from sslm_core.frames import Progress, load_frames
+from sslm_core.frames import Progress, joined, load_frames
+from sslm_core.pretext import Pretrained, fast_dtype
+from sslm_core.sslm import SSLMConfig
 
+from . import cost
 from .data import Dataset
-from .methods import METHODS, Cell, training_flops
+from .methods import METHODS, Cell, Outcome
 from .presets import Preset
 from .throughput import prediction, synchronise
 
-PROTOCOL = "clean"
-RECORD = 1  # goes up with every change to what run.json holds or to what scores depend on beside the settings
+RECORD = 2  # goes up with every change to what run.json holds or to what scores depend on beside the settings
+CACHE = 8 << 30  # bytes of feature maps on disk
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A cell to run: everything that its scores depend on is `config()`."""
+    """A cell to run: everything that its scores depend on is `config()`. `preset` has the replacements of `variant` made."""
 
     dataset: Dataset
     preset: Preset
@@ -41,31 +47,47 @@ class Job:
     out: Path
     variant: str = ""
     anew: bool = False  # start from nothing, whatever a killed run has left
+    cache: int = CACHE
+
+    @property
+    def home(self) -> Path:
+        """Of everything about this data set."""
+        return self.out / f"{self.dataset.name}-{self.dataset.digest}"
 
     @property
     def folder(self) -> Path:
-        data = f"{self.dataset.name}-{self.dataset.digest}"
         cell = "-".join(filter(None, (self.method, self.variant, self.plane, f"s{self.seed}", self.device)))
-        return self.out / data / f"{self.preset.name}-{PROTOCOL}" / cell
+        return self.home / f"{self.preset.name}-{self.dataset.protocol}" / cell
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.method, self.variant, self.plane, f"seed {self.seed}")))
 
     def key(self) -> dict:
         """The key columns of results.csv, less plane and label."""
-        return {"dataset": self.dataset.name, "digest": self.dataset.digest, "preset": self.preset.name, "protocol": PROTOCOL,
+        return {"dataset": self.dataset.name, "digest": self.dataset.digest, "preset": self.preset.name, "protocol": self.dataset.protocol,
                 "method": self.method, "variant": self.variant, "seed": self.seed, "device": self.device}  # fmt: skip
+
+    def frames(self) -> str:
+        """A digest of the frames and the split that a cell trains on."""
+        sets = [[exams.split, exams.ids] for exams in self.dataset.sets]
+        return code(self.dataset.digest, self.plane, self.preset.frame, sets, self.dataset.fit.tolist())
+
+    def pretext(self) -> str:
+        """A digest of all that a pretext's encoder depends on, its seed apart; cells that share it share the encoder."""
+        config = self.preset.sslm
+        return code(self.frames(), *map(dataclasses.asdict, (config.encoder, config.jigsaw, config.pretext)), self.preset.threads, RECORD)
 
     def config(self) -> str:
         """A digest of the numbers behind the cell; a stored run of another digest is run again."""
-        numbers = dataclasses.asdict(self.preset.sslm)
-        numbers |= {"frame": self.preset.frame, "threads": self.preset.threads, "record": RECORD}
-        exams = [self.dataset.train.ids, self.dataset.reported.ids, self.dataset.fit.tolist()]
-        return hashlib.sha256(json.dumps([numbers, exams], sort_keys=True).encode()).hexdigest()[:12]
+        return code(self.frames(), dataclasses.asdict(self.preset.sslm), self.preset.threads, self.dataset.reported.ids, RECORD)
 
     def finished(self) -> bool:
         path = self.folder / "run.json"
         return path.exists() and read_json(path).get("config") == self.config()
+
+
+def code(*what: object) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_json(path: Path) -> dict:
@@ -82,22 +104,21 @@ def run(job: Job, progress: Progress) -> float:
     """Fit one cell on the fit exams, score the reported exams once, store both. Returns its seconds."""
     began = time.monotonic()
     prepare(job)
-    dataset, config, device = job.dataset, job.preset.sslm, torch.device(job.device)
-    identity = {"data": dataset.digest, "config": job.config(), "method": job.method, "seed": job.seed, "plane": job.plane}
+    dataset, device = job.dataset, torch.device(job.device)
+    config = resolved(job.preset.sslm, device)
     (job.folder / "run.json").unlink(missing_ok=True)
     if job.anew:
         drop_leftovers(job.folder)
     # named after the settings: what a killed run of other settings has left is not in the way
-    checkpoints = {part: job.folder / f"{part}-{job.config()}.ckpt" for part in ("pretext", "downstream")}
-    store = load_frames(dataset.train, job.plane, job.preset.frame, progress).to(device)
-    cell = Cell(config, store, torch.tensor(dataset.train.truth, dtype=torch.float32, device=device), torch.tensor(dataset.fit),
-                torch.tensor(dataset.tune), job.seed, progress,
-                lambda part: Resume(checkpoints[part], identity | {"part": part}))  # fmt: skip
-    spent = sum(load(path)["seconds"] for path in checkpoints.values() if path.exists())  # by a run that was killed
+    resume = Resume(job.folder / f"downstream-{job.config()}.ckpt", identity(job) | {"method": job.method, "config": job.config()})
+    store = joined([load_frames(exams, job.plane, job.preset.frame, progress) for exams in dataset.sets]).to(device)
+    truth = torch.from_numpy(np.concatenate([exams.truth for exams in dataset.sets])).to(device, torch.float32)
+    cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, progress, resume,
+                Cache(job.home / "features", job.cache, job.frames()),
+                lambda name, train: shared_encoder(job, config, name, train))  # fmt: skip
     outcome = METHODS[job.method](cell)
     synchronise(device)
-    trained = spent + time.monotonic() - began
-    # the reported exams are opened only now: nothing above can have chosen by them
+    # under `clean` the reported exams are opened only now: nothing above can have chosen by them
     reported = load_frames(dataset.reported, job.plane, job.preset.frame, progress).to(device)
     scores = predict(outcome.model, reported, torch.arange(len(reported)), config.clip, config.downstream, job.seed)
     record = job.key() | {
@@ -111,16 +132,59 @@ def run(job: Job, progress: Progress) -> float:
         "history": outcome.fitted.history,
         "pretext": outcome.pretext,
         "pretext_classes": outcome.classes,
-        "seconds": outcome.seconds | {"train": trained},
+        "seconds": outcome.seconds | {"train": sum(outcome.seconds.values())},
         "cost": prediction(outcome.model, reported, config.clip, config.downstream) | {"train_flops": training_flops(cell, outcome)},
         "environment": environment(device),
-        "settings": dataclasses.asdict(job.preset.sslm) | {"frame": job.preset.frame},
+        "settings": dataclasses.asdict(config) | {"frame": job.preset.frame},
     }
-    sets = (("tune", dataset.train.subset(dataset.tune), outcome.tune_scores), ("reported", dataset.reported, scores))
+    sets = (("tune", dataset.choosing, outcome.tune_scores), ("reported", dataset.reported, scores))
     write_atomic(job.folder / "scores.csv", lambda path: write_scores(path, sets))
     write_atomic(job.folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     drop_leftovers(job.folder)
     return time.monotonic() - began
+
+
+def identity(job: Job) -> dict:
+    """What every checkpoint of a cell depends on."""
+    return {"data": job.dataset.digest, "plane": job.plane, "seed": job.seed, "device": job.device}
+
+
+def shared_encoder(job: Job, config: SSLMConfig, name: str, train: Callable[[Resume], Pretrained]) -> tuple[Pretrained, float]:
+    """The encoder of pretext `name`, and the seconds of its training: by whichever cell wants it first; the others wait and load it."""
+    path = job.home / "encoders" / f"{name}-{job.plane}-s{job.seed}-{job.device}-{job.pretext()}.pt"
+    resume = Resume(path.with_suffix(".ckpt"), identity(job) | {"pretext": job.pretext()})
+    with locked(path.with_suffix(".lock")):
+        if path.exists():
+            state = load(path)
+            encoder = Encoder(config.encoder)
+            encoder.load_state_dict(state["encoder"])
+            return Pretrained(encoder.to(job.device), state["history"]), state["seconds"]
+        began = time.monotonic()
+        result = train(resume)
+        seconds = time.monotonic() - began + result.spent
+        save(path, {"encoder": result.encoder.state_dict(), "history": result.history, "seconds": seconds, "task": result.task,
+                    "config": json.dumps(dataclasses.asdict(config))})  # fmt: skip
+        resume.path.unlink(missing_ok=True)
+        return result, seconds
+
+
+def training_flops(cell: Cell, outcome: Outcome) -> float:
+    """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at tune."""
+    model, clip, lengths = outcome.model.eval(), cell.config.clip.frames, cell.store.lengths.cpu()
+    with torch.no_grad():
+        gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.data.device)
+        frame = cost.flops(lambda: model.backbone(gray))
+        maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
+        head = cost.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))
+    return outcome.pretext_flops + cost.downstream(cell.config, frame, head, len(outcome.fitted.history), lengths[cell.fit],
+                                                   lengths[cell.tune], frozen=model.learnt is model.head)  # fmt: skip
+
+
+def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:
+    """`config` with number types `auto` replaced by the one that is fastest on this device."""
+    fast = fast_dtype(device)
+    return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), dtype=fast)
+                                          for part in ("pretext", "downstream") if getattr(config, part).dtype == "auto"})  # fmt: skip
 
 
 def prepare(job: Job) -> None:
@@ -131,6 +195,12 @@ def prepare(job: Job) -> None:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     elif job.preset.threads:
         torch.set_num_threads(job.preset.threads)
+
+
+def forget(job: Job) -> None:
+    """Drop the encoders that the cell would share."""
+    for path in (job.home / "encoders").glob(f"*-{job.plane}-s{job.seed}-{job.device}-{job.pretext()}.*"):
+        path.unlink(missing_ok=True)
 
 
 def drop_leftovers(folder: Path) -> None:

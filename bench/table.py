@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 
-from sslm_core.exams import ENSEMBLE
-
 from . import intervals
 from .results import Scored
 
@@ -16,11 +14,14 @@ def number(value: float, digits: int = 3) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}".replace("0.", ".", 1)
 
 
-def table(methods: dict[str, list[Scored]]) -> str:
-    """methods: name -> one Scored per seed. Text: the table, and a sentence per method on its difference from SSLM."""
+def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
+    """methods: name -> one Scored per seed. Text: the table, and a sentence per method on its difference from SSLM.
+
+    ensemble: the one of ENSEMBLES that stands for several planes.
+    """
     first = next(iter(methods.values()))[0]
     truth, labels, minority = first.truth, first.labels, first.minority
-    plane = ENSEMBLE if len(first.jobs) > 1 else first.jobs[0].plane
+    plane = ensemble if len(first.jobs) > 1 else first.jobs[0].plane
     resamples = intervals.weights(truth)
     auc, found, kept, speed = {}, {}, {}, {}
     for name, seeds in methods.items():

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import ClipModel, DownstreamConfig, predict
 from sslm_core.frames import FrameStore
+
+from .cost import flops
 
 
 def synchronise(device: torch.device) -> None:
@@ -29,13 +30,6 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
         synchronise(device)
         times.append(time.perf_counter() - began)
     return statistics.median(times)
-
-
-def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of one call (a multiply-add counts two), backward included where it runs one."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
 
 
 def peak_megabytes(device: torch.device) -> float:

@@ -1,14 +1,16 @@
 """Files that are whole or absent, and loops that go on where they were killed."""
 
 import contextlib
+import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from .errors import UserError
+from .seeds import rng_states, set_rng_states
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -41,11 +43,20 @@ def load(path: Path) -> dict:
         raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start anew") from None
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time is inside; the lock goes with its process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Resume:
     """The state of one loop on disk, saved now and then, handed back when the same loop is started again.
 
     `identity` is what the state depends on (config, data digest, seed); a checkpoint of another identity is refused by name.
-    Loops derive all random draws from (seed, step), so the position is the whole of their random state.
+    The loops derive their own draws from (seed, step); the global RNG states are kept for modules that draw, as dropout does.
     """
 
     def __init__(self, path: Path, identity: dict, seconds: float = 60):
@@ -53,6 +64,8 @@ class Resume:
         self.saved = time.monotonic()
 
     def load(self) -> dict | None:
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # half-written by a killed process
+            left.unlink(missing_ok=True)
         if not self.path.exists():
             return None
         state = load(self.path)
@@ -60,10 +73,11 @@ class Resume:
             was, now = state["identity"].get(name), self.identity.get(name)
             if was != now:
                 raise UserError(f"{self.path}: made with {name} = {was}, now {now}; delete it or use another output folder")
+        set_rng_states(state["rng"])
         return state
 
     def tick(self, state: Callable[[], dict], last: bool = False) -> None:
         """Save `state()` if the last save is `seconds` old, or at the loop's last step: what has ended is not run again."""
         if last or time.monotonic() - self.saved >= self.seconds:
-            save(self.path, {**state(), "identity": self.identity})
+            save(self.path, {**state(), "identity": self.identity, "rng": rng_states()})
             self.saved = time.monotonic()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from .frames import FrameStore
+from .seeds import generator
 from .warp import Warp, about_centre, product
 
 
@@ -53,3 +54,13 @@ def clip_rows(store: FrameStore, exams: torch.Tensor, config: ClipConfig, draw: 
     """One clip per exam [B]: rows of the store [B, frames] and the number of real frames [B]."""
     chosen, count = sample_clips(store.lengths[exams], config, draw)
     return store.offsets[exams][:, None] + chosen, count
+
+
+def prediction_clips(lengths: torch.Tensor, config: ClipConfig, clips: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The clips that exams of T = lengths [E] frames are scored on: frame numbers [E, clips, frames] and real frames [E].
+
+    They depend on seed and T alone, so an exam's score does not depend on which others are scored with it.
+    """
+    distinct, which = lengths.unique(return_inverse=True)
+    chosen = [sample_clips(t.repeat(clips), config, generator(lengths.device, seed, "prediction clips", int(t)))[0] for t in distinct]
+    return torch.stack(chosen)[which], lengths.clamp(max=config.frames)

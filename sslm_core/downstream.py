@@ -10,12 +10,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .checkpoint import Resume
-from .clips import ClipConfig, clip_rows
-from .features import extract
+from .clips import ClipConfig, clip_rows, prediction_clips, sample_clips
+from .features import Features, Scale, extract
 from .frames import FrameStore, Progress, quiet
 from .heads import mask
 from .pretext import autocast, least_loss
-from .seeds import generator
+from .seeds import generator, seeded
 from .warp import Warp, normalise
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -34,6 +34,7 @@ class DownstreamConfig:
     clips: int = 8  # per exam at prediction
     head: str = "convlstm"
     hidden: int = 512
+    freeze: bool = True  # of a pretrained encoder; False trains it on, end to end, as supervised training does
     standardise: bool = False  # frozen features per channel, by their mean and spread over the fit frames
     views: int = 4  # cached feature views of a fit exam: the frames as they are, and views - 1 augmented
     dtype: str = "float32"
@@ -44,18 +45,23 @@ class DownstreamConfig:
 
 
 class ClipModel(nn.Module):
-    """A backbone per frame (none where features are cached) and a clip head: logits [B, L]."""
+    """A backbone per frame, features scaled or as they are, and a clip head: logits [B, L]."""
 
-    def __init__(self, backbone: nn.Module | None, head: nn.Module):
+    def __init__(self, backbone: nn.Module, head: nn.Module, scale: Scale | None = None):
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.scale = backbone, head, scale or nn.Identity()
+
+    @property
+    def learnt(self) -> nn.Module:
+        """What training changes: the head alone where the backbone is frozen."""
+        return self if any(p.requires_grad for p in self.backbone.parameters()) else self.head
 
     def forward(self, x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        """x: frames [B, T, H, W] in -1..1, or feature maps [B, T, C, h, w]; count [B] real frames of each clip."""
-        if self.backbone is None:
-            return self.head(x, count)
+        """x: frames [B, T, H, W] in -1..1, or the backbone's maps [B, T, C, h, w]; count [B] real frames of each clip."""
+        if x.ndim == 5:
+            return self.head(self.scale(x.float()), count)
         real = mask(x, count)
-        maps = self.backbone(x[real][:, None])  # [real frames, C, h, w]: padding costs nothing and enters no batch norm
+        maps = self.scale(self.backbone(x[real][:, None]))  # [real frames, C, h, w]: padding costs nothing and enters no batch norm
         padded = maps.new_zeros(*real.shape, *maps.shape[1:])
         padded[real] = maps
         return self.head(padded, count)
@@ -79,38 +85,49 @@ class FrameClips:
 
 @dataclass(frozen=True)
 class FeatureClips:
-    """Clips of cached feature maps, each exam from one of its views."""
+    """Clips of a frozen backbone's maps, each exam from one of its views."""
 
-    views: list[FrameStore]
+    views: list[Features]
     config: ClipConfig
 
     def batch(self, exams: torch.Tensor, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, count = clip_rows(self.views[0], exams, self.config, draw)
-        view = torch.randint(len(self.views), (len(exams),), generator=draw, device=exams.device)
-        maps = torch.stack([store.data[rows] for store in self.views])  # [V, B, T, C, h, w]
-        return maps[view, torch.arange(len(exams), device=exams.device)].float(), count
+        chosen, count = sample_clips(self.views[0].lengths[exams], self.config, draw)
+        if len(self.views) == 1:
+            return self.views[0].clips(exams, chosen), count
+        view = torch.randint(len(self.views), (len(exams),), generator=draw, device=exams.device).tolist()
+        return torch.cat([self.views[v].clips(exams[b : b + 1], chosen[b : b + 1]) for b, v in enumerate(view)]), count
+
+
+PREDICTED = 1 << 28  # numbers of the clips' maps that are in memory at a time
 
 
 @torch.no_grad()
-def predict(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig, seed: int,
-            chunk: int = 16) -> torch.Tensor:  # fmt: skip
-    """Mean probability over `config.clips` clips of each exam: float32 [len(exams), L].
+def predict(model: ClipModel, store: FrameStore | Features, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig,
+            seed: int) -> torch.Tensor:  # fmt: skip
+    """Mean probability over `config.clips` clips of each exam: float32 [len(exams), L]; `exams` are numbers of the store.
 
-    Each frame passes the backbone once, however many clips hold it. The clips depend on `seed`, on `exams` and on their lengths.
+    Each frame passes the backbone once, however many clips hold it; none does whose maps a store of Features has.
     """
     model.eval()
-    device = store.data.device
-    draw = generator(device, seed, "prediction clips")
-    scores = []
-    for some in exams.to(device).split(chunk):
-        features, index = store, some
-        if model.backbone is not None:
-            features = extract(model.backbone, store, some, dtype=config.dtype)
-            index = torch.arange(len(some), device=device)
-        rows, count = clip_rows(features, index.repeat(config.clips), clip, draw)
-        with autocast(device, config.dtype):
-            logits = model.head(features.data[rows].float(), count)
-        scores.append(torch.sigmoid(logits.float()).unflatten(0, (config.clips, len(some))).mean(0))
+    exams = exams.to(store.lengths.device)
+    scores, chunk = [], 1
+    a = 0
+    while a < len(exams):
+        some = exams[a : a + chunk]
+        if isinstance(store, Features) and store.whole:
+            source, index = store.maps, some.to(store.maps.offsets.device)
+        else:
+            frames, numbers = (store.store, store.exams[some]) if isinstance(store, Features) else (store, some)
+            source = extract(model.backbone, frames, numbers, config.dtype)
+            index = torch.arange(len(some), device=source.offsets.device)
+        chosen, count = prediction_clips(source.lengths[index], clip, config.clips, seed)  # [E, clips, T]
+        rows = source.offsets[index][:, None, None] + chosen
+        maps = source.data[rows.flatten(0, 1)].to(store.lengths.device)  # [E * clips, T, C, h, w]
+        with autocast(maps.device, config.dtype):
+            logits = model(maps, count.to(maps.device).repeat_interleave(config.clips))
+        scores.append(torch.sigmoid(logits.float()).unflatten(0, (len(some), config.clips)).mean(1))
+        a += chunk
+        chunk = max(1, min(16, PREDICTED * chunk // maps.numel()))  # the first exam has told how large the maps are
     return torch.cat(scores)
 
 
@@ -120,6 +137,7 @@ class Fitted:
 
     model: ClipModel
     history: list[dict] = field(default_factory=list)
+    spent: float = 0.0  # seconds of earlier processes: a killed one that this one went on from, one that filled the cache
 
     @property
     def best(self) -> dict:
@@ -154,34 +172,39 @@ def fit(
     trial = min(config.trial, config.epochs)
     tried = len(config.lrs) * trial
     epochs = tried + config.epochs - trial  # of all learning rates together
-    result, best, leader, start, spent = Fitted(model), None, None, 0, 0.0
-    first = copy.deepcopy(model.state_dict())
+    per_epoch = -(-len(exams) // config.batch)
+    learnt = model.learnt
+    result, best, leader, start = Fitted(model), None, None, 0
+    first = copy.deepcopy(learnt.state_dict())
     optimiser = config.optimise(model)
-    if resume and (state := resume.load()):
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        result.history, best, leader = state["history"], state["best"], state["leader"]
-        start, spent = len(result.history), state["seconds"]
-    began = time.monotonic() - spent
-    for position in progress(range(start, epochs), "downstream"):
-        lr, epoch = (config.lrs[position // trial], position % trial) if position < tried else (leader["lr"], position - tried + trial)
-        if epoch == 0:
-            model.load_state_dict(first)
-            optimiser = config.optimise(model)
-        elif position == tried:
-            model.load_state_dict(leader["model"])
-            optimiser.load_state_dict(leader["optimiser"])
-        for group in optimiser.param_groups:
-            group["lr"] = lr * config.decay**epoch
-        draw = generator(device, seed, "downstream", epoch)
-        if sampling is None:
-            order = torch.randperm(len(exams), generator=draw, device=device)
-        else:
-            order = torch.multinomial(sampling, len(exams), replacement=True, generator=draw)
-        model.train()
-        total = torch.zeros((), device=device)
-        for some in exams[order].split(config.batch):
-            x, count = clips.batch(some, draw)
+    total = torch.zeros((), device=device)  # loss over the epoch so far
+    with seeded(seed, "downstream loop"):
+        if resume and (state := resume.load()):
+            learnt.load_state_dict(state["model"])
+            optimiser.load_state_dict(state["optimiser"])
+            result.history, best, leader = state["history"], state["best"], state["leader"]
+            start, result.spent, total = state["step"], state["seconds"], state["total"].to(device)
+        began = time.monotonic() - result.spent
+        for step in progress(range(start, epochs * per_epoch), "downstream"):
+            position, k = divmod(step, per_epoch)
+            lr, epoch = (config.lrs[position // trial], position % trial) if position < tried else (leader["lr"], position - tried + trial)
+            if k == 0 and epoch == 0:
+                learnt.load_state_dict(first)
+                optimiser = config.optimise(model)
+            elif k == 0 and position == tried:
+                learnt.load_state_dict(leader["model"])
+                optimiser.load_state_dict(leader["optimiser"])
+            for group in optimiser.param_groups:
+                group["lr"] = lr * config.decay**epoch
+            if k == 0 or step == start:  # an order that the epoch alone decides, whatever the rate
+                draw = generator(device, seed, "downstream", epoch)
+                if sampling is None:
+                    order = torch.randperm(len(exams), generator=draw, device=device)
+                else:
+                    order = torch.multinomial(sampling, len(exams), replacement=True, generator=draw)
+            model.train()
+            some = exams[order[k * config.batch : (k + 1) * config.batch]]
+            x, count = clips.batch(some, generator(device, seed, "downstream", epoch, k))
             with autocast(device, config.dtype):
                 logits = model(x, count)
             value = loss(logits.float(), truth[some])
@@ -189,17 +212,19 @@ def fit(
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             total += value.detach() * len(some)
-        scores = tune(model).clamp(1e-6, 1 - 1e-6)
-        record = {"lr": lr, "epoch": epoch, "seconds": time.monotonic() - began, "fit_loss": float(total) / len(exams),
-                  "tune_loss": float(loss(torch.logit(scores), tune_truth))}  # fmt: skip
-        result.history.append(record)
-        if result.best is record:
-            best = copy.deepcopy(model.state_dict())
-        if epoch == trial - 1 and position < tried and result.best["lr"] == lr:
-            leader = copy.deepcopy({"lr": lr, "model": model.state_dict(), "optimiser": optimiser.state_dict()})
-        if resume:
-            resume.tick(lambda: {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "leader": leader,
-                                 "history": result.history, "seconds": time.monotonic() - began},
-                        last=position == epochs - 1)  # fmt: skip
-    model.load_state_dict(best)
+            if k == per_epoch - 1:
+                scores = tune(model).clamp(1e-6, 1 - 1e-6)
+                record = {"lr": lr, "epoch": epoch, "seconds": time.monotonic() - began, "fit_loss": float(total) / len(exams),
+                          "tune_loss": float(loss(torch.logit(scores), tune_truth))}  # fmt: skip
+                result.history.append(record)
+                total.zero_()
+                if result.best is record:
+                    best = copy.deepcopy(learnt.state_dict())
+                if epoch == trial - 1 and position < tried and result.best["lr"] == lr:
+                    leader = copy.deepcopy({"lr": lr, "model": learnt.state_dict(), "optimiser": optimiser.state_dict()})
+            if resume:
+                resume.tick(lambda: {"model": learnt.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "leader": leader,
+                                     "history": result.history, "step": step + 1, "total": total, "seconds": time.monotonic() - began},
+                            last=step == epochs * per_epoch - 1)  # fmt: skip
+    learnt.load_state_dict(best)
     return result

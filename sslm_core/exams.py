@@ -15,7 +15,8 @@ import numpy as np
 from .errors import UserError
 
 SPLITS = ("train", "valid")
-ENSEMBLE, MACRO = "ensemble", "macro"  # of all planes, of all labels
+ENSEMBLES = {"ensemble": "log-odds", "ensemble-logistic": "logistic"}  # names of rows over all planes: how these are weighted
+MACRO = "macro"  # over all labels
 UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError, tokenize.TokenError, RecursionError, MemoryError, IndexError, KeyError)
 
 
@@ -131,8 +132,8 @@ def read_split(root: Path, split: str) -> ExamSet:
         raise UserError(f"{root}: no {split}-LABEL.csv; one csv of `id,0|1` rows per label is needed")
     columns = {label: read_labels(path) for label, path in tables.items()}
     labels = tuple(tables)
-    for name, what in ((ENSEMBLE, planes), (MACRO, labels)):
-        if name in what:
+    for names, what in ((ENSEMBLES, planes), ((MACRO,), labels)):
+        for name in set(names) & set(what):
             raise UserError(f"{root}: no plane or label may be called {name}, which names a row of the results; rename it")
     ids = tuple(sorted(columns[labels[0]]))
     for label in labels[1:]:

@@ -42,6 +42,13 @@ class FrameStore:
         return first + torch.arange(len(first), device=first.device)
 
 
+def joined(stores: list[FrameStore]) -> FrameStore:
+    """The exams of all stores, one store after another."""
+    if len(stores) == 1:
+        return stores[0]
+    return FrameStore(torch.cat([s.data for s in stores]), offsets_of(torch.cat([s.lengths for s in stores]).tolist()))
+
+
 def offsets_of(lengths: Iterable[int]) -> torch.Tensor:
     return torch.tensor(np.concatenate([[0], np.cumsum(np.asarray(lengths))]), dtype=torch.int64)
 

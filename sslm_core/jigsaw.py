@@ -71,6 +71,14 @@ class Jigsaw:
         self.gains = torch.tensor(config.gains, device=device)
 
     @property
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"permutations": self.permutations}
+
+    @state.setter
+    def state(self, state: dict[str, torch.Tensor]) -> None:
+        self.permutations = state["permutations"]
+
+    @property
     def classes(self) -> int:
         return len(self.permutations)
 

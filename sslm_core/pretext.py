@@ -11,11 +11,16 @@ import torch.nn as nn
 from .checkpoint import Resume
 from .encoder import Encoder
 from .frames import FrameStore, Progress, quiet
-from .seeds import generator
+from .seeds import generator, seeded
 
 
 class PretextTask(Protocol):
-    """What pretrain() needs of a task: batches made on the store's device, a head, a loss, and a count of right answers."""
+    """What pretrain() needs of a task: batches made on the store's device, a head, a loss, and a count of right answers.
+
+    `state`: tensors that its classes depend on (the permutations); they travel in checkpoints.
+    """
+
+    state: dict[str, torch.Tensor]
 
     def head(self, encoder: Encoder, seed: int) -> nn.Module: ...
     def batch(self, store: FrameStore, frames: torch.Tensor, draw: torch.Generator, train: bool): ...
@@ -25,7 +30,7 @@ class PretextTask(Protocol):
 
 @dataclass(frozen=True)
 class PretextConfig:
-    """How the pretext is optimised. The defaults are recipe `original`; `fast` warms up and decays to zero over the run."""
+    """How the pretext is optimised. Recipe `original` is the paper's; `fast` warms up, then decays to zero over the run."""
 
     recipe: str = "original"
     epochs: int = 50
@@ -57,6 +62,8 @@ class Pretrained:
 
     encoder: Encoder
     history: list[dict] = field(default_factory=list)
+    task: dict[str, torch.Tensor] = field(default_factory=dict)  # the task's state: the permutations that the classes number
+    spent: float = 0.0  # seconds of a killed process that this one went on from
 
     @property
     def best(self) -> dict:
@@ -76,6 +83,21 @@ def frame_of(store: FrameStore, exams: torch.Tensor, draw: torch.Generator) -> t
 
 def autocast(device: torch.device, dtype: str):
     return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
+
+
+def fast_dtype(device: torch.device) -> str:
+    """bfloat16 on processors that compute in it, elsewhere it does not pay: float32."""
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
+    return "bfloat16" if native else "float32"
+
+
+RECIPES = {
+    "original": PretextConfig(),
+    "fast": PretextConfig("fast", epochs=12, batch=64, lr=2e-3),
+}
 
 
 @torch.no_grad()
@@ -115,41 +137,44 @@ def pretrain(
     optimiser = config.optimiser(list(model.parameters()))
     per_epoch = max(1, len(fit) * config.draws // config.batch)
     steps = config.epochs * per_epoch
-    result, best, start, spent = Pretrained(encoder), None, 0, 0.0
+    result, best, start = Pretrained(encoder), None, 0
     total = torch.zeros((), device=device)  # loss over the epoch so far
-    if resume and (state := resume.load()):
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        result.history, best, start, spent = state["history"], state["best"], state["step"], state["seconds"]
-        total = state["total"].to(device)
-    began = time.monotonic() - spent
-    for step in progress(range(start, steps), "pretext"):
-        epoch, k = divmod(step, per_epoch)
-        if k == 0 or step == start:  # every exam `draws` times an epoch, in an order that the epoch alone decides
-            order = torch.randperm(len(fit) * config.draws, generator=generator(device, seed, "order", epoch), device=device)
-        model.train()
-        draw = generator(device, seed, "step", step)
-        exams = fit[order[k * config.batch : (k + 1) * config.batch] % len(fit)]
-        inputs, target = task.batch(store, frame_of(store, exams, draw), draw, train=True)
-        for group in optimiser.param_groups:
-            group["lr"] = config.rate(step, steps)
-        with autocast(device, config.dtype):
-            loss = task.loss(head(encoder(inputs)), target)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        total += loss.detach()
-        if k == per_epoch - 1:
-            tune_loss, accuracy = evaluate(task, encoder, head, store, tune, config, seed)
-            record = {"epoch": epoch, "samples": (step + 1) * config.batch, "seconds": time.monotonic() - began}
-            record |= {"fit_loss": float(total) / per_epoch, "tune_loss": tune_loss, "tune_accuracy": accuracy}
-            result.history.append(record)
-            total.zero_()
-            if result.best is record:
-                best = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
-        if resume:
-            resume.tick(lambda: {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": result.history,
-                                 "best": best, "step": step + 1, "total": total, "seconds": time.monotonic() - began},
-                        last=step == steps - 1)  # fmt: skip
+    with seeded(seed, "pretext loop"):
+        if resume and (state := resume.load()):
+            model.load_state_dict(state["model"])
+            optimiser.load_state_dict(state["optimiser"])
+            result.history, best, start, result.spent = state["history"], state["best"], state["step"], state["seconds"]
+            total, task.state = state["total"].to(device), {name: value.to(device) for name, value in state["task"].items()}
+        began = time.monotonic() - result.spent
+        for step in progress(range(start, steps), "pretext"):
+            epoch, k = divmod(step, per_epoch)
+            if k == 0 or step == start:  # every exam `draws` times an epoch, in an order that the epoch alone decides
+                order = torch.randperm(len(fit) * config.draws, generator=generator(device, seed, "order", epoch), device=device)
+            model.train()
+            draw = generator(device, seed, "step", step)
+            exams = fit[order[k * config.batch : (k + 1) * config.batch] % len(fit)]
+            inputs, target = task.batch(store, frame_of(store, exams, draw), draw, train=True)
+            for group in optimiser.param_groups:
+                group["lr"] = config.rate(step, steps)
+            with autocast(device, config.dtype):
+                loss = task.loss(head(encoder(inputs)), target)
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            total += loss.detach()
+            if k == per_epoch - 1:
+                tune_loss, accuracy = evaluate(task, encoder, head, store, tune, config, seed)
+                record = {"epoch": epoch, "samples": (step + 1) * config.batch, "seconds": time.monotonic() - began}
+                record |= {"fit_loss": float(total) / per_epoch, "tune_loss": tune_loss, "tune_accuracy": accuracy}
+                result.history.append(record)
+                total.zero_()
+                if result.best is record:
+                    best = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
+            if resume:
+                resume.tick(lambda: {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": result.history,
+                                     "best": best, "step": step + 1, "total": total, "task": task.state,
+                                     "seconds": time.monotonic() - began},
+                            last=step == steps - 1)  # fmt: skip
     encoder.load_state_dict(best)
+    result.task = task.state
     return result

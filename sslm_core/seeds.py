@@ -16,15 +16,30 @@ def generator(device: torch.device | str, seed: int, *names: object) -> torch.Ge
     return torch.Generator(device).manual_seed(derive(seed, *names))
 
 
+def rng_states() -> list[torch.Tensor]:
+    """Of the CPU, and of every GPU once one is used."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
+
+
+def set_rng_states(states: list[torch.Tensor]) -> None:
+    cpu, *gpus = states
+    torch.set_rng_state(cpu)
+    if torch.cuda.is_initialized():
+        torch.cuda.set_rng_state_all(gpus[: torch.cuda.device_count()])
+
+
 class seeded:
-    """Context in which modules initialise their weights (on the CPU) from the stream `names`; the global state is restored."""
+    """Context in which the global generators run the stream `names`: weights are initialised there, dropout draws there.
+
+    They go on as before afterwards.
+    """
 
     def __init__(self, seed: int, *names: object):
         self.seed = derive(seed, *names)
 
     def __enter__(self):
-        self.state = torch.get_rng_state()
-        torch.random.default_generator.manual_seed(self.seed)
+        self.states = rng_states()
+        torch.manual_seed(self.seed)
 
     def __exit__(self, *_):
-        torch.set_rng_state(self.state)
+        set_rng_states(self.states)

@@ -1,13 +1,14 @@
-"""The method at a glance: pretrain -> freeze -> features -> fit -> predict."""
+"""The method at a glance: pretrain -> freeze -> features -> fit -> predict; or, as an ablation, pretrain -> fit end to end."""
 
 from dataclasses import dataclass, field
 
 import torch
 
+from .cache import Cache
 from .clips import ClipConfig, clip_warp
-from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, Loss, bce, fit, predict
+from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, FrameClips, Loss, bce, fit, predict
 from .encoder import Encoder, EncoderConfig, frozen
-from .features import Standardised, extract
+from .features import Features, Scale
 from .frames import FrameStore, Progress, quiet
 from .heads import clip_head
 from .jigsaw import Jigsaw, JigsawConfig
@@ -38,7 +39,7 @@ def pretext(config: SSLMConfig, store: FrameStore, exams: torch.Tensor, tune: to
 
 def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
              tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: torch.Tensor | None = None, progress: Progress = quiet,
-             resume=None) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
+             resume=None, cache: Cache | None = None) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
     """A head on the frozen encoder's features: the fitted encoder-and-head, and its scores on `tune` [len(tune), L].
 
     truth: float [E, L] of the store's exams; any backbone that maps frames [B, 1, H, W] to maps [B, channels, h, w] will do.
@@ -46,21 +47,33 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
     device, down = store.data.device, config.downstream
     encoder = frozen(encoder.to(device))
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
-    sampling = None if sampling is None else sampling.to(device)
     warp = clip_warp(config.clip, store.data.shape[-1], device)
-    views = [extract(encoder, store, exams, dtype=down.dtype, progress=progress)]
-    if down.standardise:
-        encoder = frozen(Standardised(encoder, views[0].data))
-        views = [FrameStore(encoder.scale(views[0].data).half(), views[0].offsets)]
-    views += [extract(encoder, store, exams, dtype=down.dtype, warp=warp, seed=derive(seed, "view", v), progress=progress)
-              for v in range(1, down.views)]  # fmt: skip
-    held = extract(encoder, store, tune, dtype=down.dtype, progress=progress)
-    with seeded(seed, "clip head"):
-        model = ClipModel(None, clip_head(down.head, channels, down.hidden, truth.shape[1])).to(device)
+    views = [Features(encoder, store, exams, down.dtype, cache, progress=progress)]
+    views += [Features(encoder, store, exams, down.dtype, cache, warp, derive(seed, "view", v), progress) for v in range(1, down.views)]
+    held = Features(encoder, store, tune, down.dtype, cache, progress=progress)
+    scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if down.standardise else None
+    model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), scale).to(device)
     everyone = torch.arange(len(tune), device=device)
     fitted = fit(model, FeatureClips(views, config.clip), truth[exams], torch.arange(len(exams), device=device),
                  lambda m: predict(m, held, everyone, config.clip, down, seed), truth[tune], down, seed, loss, sampling,
                  progress, resume)  # fmt: skip
-    scores = predict(model, held, everyone, config.clip, down, seed)
-    fitted.model = ClipModel(encoder, model.head)
-    return fitted, scores
+    fitted.spent += sum(features.saved_seconds for features in (*views, held))
+    return fitted, predict(fitted.model, held, everyone, config.clip, down, seed)
+
+
+def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
+             tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: torch.Tensor | None = None, progress: Progress = quiet,
+             resume=None) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
+    """Encoder and head trained end to end on the labels; otherwise as `diagnose`."""
+    device, down = store.data.device, config.downstream
+    exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
+    model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed)).to(device)
+    clips = FrameClips(store, config.clip, clip_warp(config.clip, store.data.shape[-1], device))
+    fitted = fit(model, clips, truth, exams, lambda m: predict(m, store, tune, config.clip, down, seed), truth[tune], down, seed,
+                 loss, sampling, progress, resume)  # fmt: skip
+    return fitted, predict(fitted.model, store, tune, config.clip, down, seed)
+
+
+def new_head(config: DownstreamConfig, channels: int, labels: int, seed: int) -> torch.nn.Module:
+    with seeded(seed, "clip head"):
+        return clip_head(config.head, channels, config.hidden, labels)

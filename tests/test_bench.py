@@ -65,7 +65,7 @@ def test_a_run_writes_scores_records_and_figures(first_run):
     cells = {f"{m}-{p}-s0-cpu" for m in TINY.methods for p in ("axial", "sagittal")}
     assert set(stored(first_run, "run.json")) == set(stored(first_run, "scores.csv")) == cells
     rows = read(first_run / "results.csv")
-    assert len(rows) == 3 * 3 * 3  # methods x (planes + ensemble) x (labels + macro)
+    assert len(rows) == 3 * 4 * 3  # methods x (planes + ensembles) x (labels + macro)
     for row in rows:
         if row["auc"]:
             assert 0 <= float(row["auc_low"]) <= float(row["auc"]) <= float(row["auc_high"]) <= 1
@@ -112,7 +112,7 @@ def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
     assert bench(turned, tmp_path / "other") == 0
     outs = tmp_path / "as they are", tmp_path / "other"
     rows = [read(out / "results.csv") for out in outs]
-    assert len(rows[0]) == len(rows[1]) == 27
+    assert len(rows[0]) == len(rows[1]) == 36
     chosen = [{tuple(row[k] for k in ("method", "plane", "label")): (row["threshold"], row["threshold_bal"]) for row in r} for r in rows]
     assert chosen[0] == chosen[1] and any(value[0] for value in chosen[0].values())
     assert [row["auc"] for row in rows[0]] != [row["auc"] for row in rows[1]]
@@ -124,6 +124,71 @@ def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
         assert (before["reported"][1] != after["reported"][1]).all()
         for split in ("tune", "reported"):
             assert before[split][0] == after[split][0] and (before[split][2] == after[split][2]).all()
+
+
+def test_as_published_chooses_on_the_reported_exams(exams_folder, tmp_path, capsys):
+    assert bench(exams_folder, tmp_path, "--protocol", "as-published", "--planes", "axial") == 0
+    assert "protocol as-published: epochs, thresholds and weights were chosen on the reported exams" in capsys.readouterr().out
+    assert {row["protocol"] for row in read(tmp_path / "results.csv")} == {"as-published"}
+    for path in stored(tmp_path, "scores.csv").values():
+        assert path.parent.parent.name == "tiny-as-published"
+        scores = read_scores(path)
+        assert scores["tune"][0] == scores["reported"][0] and len(scores["tune"][0]) == 8
+        assert abs(scores["tune"][2] - scores["reported"][2]).max() < 1e-6
+    record = json.loads(stored(tmp_path, "run.json")["sslm-axial-s0-cpu"].read_text())
+    assert record["fit_exams"] == 16  # all of train
+
+
+def test_variants_have_rows_of_their_own_and_share_the_encoder(first_run, exams_folder, tmp_path):
+    shutil.copytree(first_run, tmp_path / "again")
+    encoders = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*.pt")}
+    assert len(encoders) == 2  # one per plane
+    options = ["--methods", "sslm,random", "--planes", "axial", "--set", "downstream.head=linear"]
+    assert bench(exams_folder, tmp_path / "again", *options) == 0
+    rows = read(tmp_path / "again" / "results.csv")
+    assert {row["variant"] for row in rows} == {"", "downstream.head=linear"}
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*.pt")} == encoders
+    records = [json.loads(stored(tmp_path / "again", "run.json")[name].read_text())
+               for name in ("sslm-axial-s0-cpu", "sslm-downstream.head=linear-axial-s0-cpu")]  # fmt: skip
+    assert records[0]["pretext"] == records[1]["pretext"] and records[0]["seconds"]["pretext"] == records[1]["seconds"]["pretext"]
+    assert records[1]["settings"]["downstream"]["head"] == "linear"
+
+
+def test_curves_of_stored_pretexts(first_run, tmp_path, capsys):
+    assert main(["curve", "--out", str(first_run / "runs"), "--plot", str(tmp_path / "curve.png")]) == 0
+    out = capsys.readouterr().out
+    assert "exams0, tiny, clean, cpu, axial" in out and "sslm" in out and "random" not in out
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["curve", "--out", str(tmp_path / "nothing")]) == 2
+    assert "holds no run with a pretext" in capsys.readouterr().err
+
+
+def test_what_a_preset_would_cost(capsys):
+    assert main(["cost", "--preset", "smoke"]) == 0
+    assert "computed from FLOPs, not measured" in capsys.readouterr().out
+
+
+def test_finetuning_starts_from_the_pretext_and_moves_it(exams_folder, tmp_path):
+    assert bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--set", "downstream.freeze=false") == 0
+    record = json.loads(stored(tmp_path, "run.json")["sslm-downstream.freeze=false-axial-s0-cpu"].read_text())
+    assert record["pretext"] and record["cost"]["trainable"] == record["cost"]["parameters"]
+
+
+def test_both_ensembles_are_stored_and_either_is_shown(first_run, exams_folder, capsys):
+    rows = read(first_run / "results.csv")
+    assert {row["plane"] for row in rows} == {"axial", "sagittal", "ensemble", "ensemble-logistic"}
+    tables = []
+    for name in ("ensemble", "ensemble-logistic"):
+        assert bench(exams_folder, first_run, "--ensemble", name) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] != tables[1]
+
+
+@pytest.mark.parametrize("limit", ["0", "0.00001"])
+def test_a_small_cache_changes_no_score(first_run, exams_folder, tmp_path, limit):
+    assert bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--cache-limit", limit) == 0
+    a, b = (read_scores(stored(out, "scores.csv")["sslm-axial-s0-cpu"])["reported"][2] for out in (first_run, tmp_path))
+    assert abs(a - b).max() < 1e-4
 
 
 def test_rows_of_others_are_kept(first_run, tmp_path):
@@ -155,6 +220,8 @@ def test_a_results_file_of_another_schema_is_refused(tmp_path):
     (["--seeds", "1,x"], "--seeds x"),
     (["--device", "tpu"], "--device tpu"),
     (["--jobs", "0"], "--jobs 0"),
+    (["--cache-limit", "-1"], "--cache-limit -1"),
+    (["--set", "head=linear"], "downstream.head"),
     (["--results", "."], "."),
     (["--out", __file__, "--methods", "random", "--planes", "axial"], "test_bench.py"),
 ])  # fmt: skip

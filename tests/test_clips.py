@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from sslm_core.clips import ClipConfig, clip_rows, clip_warp, sample_clips
-from sslm_core.downstream import ClipModel, FeatureClips, FrameClips
+from sslm_core.clips import ClipConfig, clip_rows, clip_warp, prediction_clips, sample_clips
+from sslm_core.downstream import ClipModel, FrameClips
 from sslm_core.encoder import size
 from sslm_core.frames import FrameStore, offsets_of
 from sslm_core.heads import HEADS, clip_head
@@ -80,8 +80,10 @@ def test_one_transform_moves_a_whole_clip():
     assert len(x[:, 0].flatten(1).unique(dim=0)) > 10
 
 
-def test_feature_clips_draw_from_every_view():
-    views = [FrameStore(torch.full((20, 2, 1, 1), float(v), dtype=torch.float16), offsets_of([20])) for v in range(3)]
-    x, _ = FeatureClips(views, ClipConfig(frames=6, edge=1)).batch(torch.zeros(50, dtype=torch.long), draw())
-    assert x.dtype == torch.float32 and (x == x[:, :1]).all()
-    assert x[:, 0, 0, 0, 0].unique().tolist() == [0, 1, 2]
+def test_prediction_clips_depend_on_the_exam_alone():
+    lengths = torch.tensor([30, 12, 45, 30])
+    chosen, count = prediction_clips(lengths, ClipConfig(), 8, 3)
+    assert chosen.shape == (4, 8, 16) and count.tolist() == [16, 12, 16, 16]
+    for k in range(4):
+        assert torch.equal(prediction_clips(lengths[k : k + 1], ClipConfig(), 8, 3)[0][0], chosen[k])
+    assert len(chosen[0].unique(dim=0)) == 8 and not torch.equal(prediction_clips(lengths, ClipConfig(), 8, 4)[0], chosen)

@@ -1,0 +1,89 @@
+"""What training costs in floating-point operations, counted on shapes alone: for the record of a run, and before one is started."""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sslm_core.encoder import Encoder
+from sslm_core.heads import clip_head
+from sslm_core.jigsaw import patch_size
+from sslm_core.pretext import PretextConfig
+from sslm_core.sslm import SSLMConfig
+
+from .presets import PRESETS, Preset, preset
+from .variants import canonical
+
+TRAINING = 3  # a training pass costs three forward passes: backward is counted as two
+EXAMS, FRAMES, LABELS = (1130, 120), (34.3, 29.8, 30.4), 3  # MRNet: train and valid, mean frames of each plane
+H200, SHARE = 790e12, 0.4  # a dense bfloat16 peak in FLOP/s, and the part of it that training is taken to reach
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating-point operations of one call (a multiply-add counts two), backward included where it runs one."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def patches(config: SSLMConfig, frame: int) -> int:
+    """FLOPs of the encoder on the patches of one frame, forward."""
+    size = patch_size(frame, config.jigsaw.grid)
+    with torch.device("meta"), torch.no_grad():
+        encoder, one = Encoder(config.encoder).eval(), torch.empty(1, config.encoder.positions, size, size)
+        return flops(lambda: encoder(one))
+
+
+def pretext(sample: float, config: PretextConfig, fit: int, tune: int) -> float:
+    """FLOPs of the encoder in the whole pretext, its looks at tune included; `sample` as patches() counts. Its small head is left out."""
+    return sample * config.epochs * config.draws * (TRAINING * fit + tune)
+
+
+def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: torch.Tensor, tune: torch.Tensor, frozen: bool) -> float:
+    """FLOPs of `epochs` epochs, all learning rates and looks at tune included. frame: of the backbone on one frame; clip: of the head
+    on one clip; fit, tune: T of each exam."""  # fmt: skip
+    if frozen:
+        views = config.downstream.views * int(fit.sum()) + int(tune.sum())
+    else:
+        views = epochs * (TRAINING * int(fit.clamp(max=config.clip.frames).sum()) + int(tune.sum()))
+    return frame * views + clip * epochs * (TRAINING * len(fit) + config.downstream.clips * len(tune))
+
+
+def planned(chosen: Preset, frames: float) -> dict[str, float]:
+    """FLOPs of each part of training for MRNet's numbers of exams with `frames` frames each: one plane, one seed."""
+    config, down = chosen.sslm, chosen.sslm.downstream
+    count = min(EXAMS[0], chosen.exams[0]) if chosen.exams else EXAMS[0]
+    tune = round(chosen.tune * count)
+    fit, held = torch.full((count - tune,), frames), torch.full((tune,), frames)
+    with torch.device("meta"), torch.no_grad():
+        encoder = Encoder(config.encoder).eval()
+        frame = flops(lambda: encoder(torch.empty(1, 1, chosen.frame, chosen.frame)))
+        maps = encoder(torch.empty(1, 1, chosen.frame, chosen.frame))[:, None].repeat(1, config.clip.frames, 1, 1, 1)
+        head = clip_head(down.head, config.encoder.channels, down.hidden, LABELS)
+        clip = flops(lambda: head(maps, torch.full((1,), config.clip.frames)))
+    trial = min(down.trial, down.epochs)
+    epochs = len(down.lrs) * trial + down.epochs - trial
+    return {
+        "pretext": pretext(patches(config, chosen.frame), config.pretext, len(fit), tune),
+        "head on frozen features": downstream(config, frame, clip, epochs, fit, held, frozen=True),
+        "encoder and head end to end": downstream(config, frame, clip, epochs, fit, held, frozen=False),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="full", help=f"{', '.join(PRESETS)} (default full)")
+    parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...", help="a variant of the preset")
+    parser.add_argument("--flops", type=float, default=H200 * SHARE, help="FLOP/s reached (default: 40 %% of an H200's bfloat16 peak)")
+
+
+def main(args: argparse.Namespace) -> None:
+    chosen = preset(args.preset, canonical(args.set))
+    seeds = len(chosen.seeds)
+    print(f"preset {chosen.name} on MRNet's {EXAMS[0]} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} TFLOP/s")
+    print(f"{'':28}  PFLOP, one plane and seed  hours  {len(FRAMES)} planes x {seeds} seeds, hours")
+    every = [planned(chosen, frames) for frames in FRAMES]
+    for part in every[0]:
+        work = [plan[part] for plan in every]
+        mean, total = sum(work) / len(work), sum(work) * seeds
+        print(f"{part:28}  {mean / 1e15:25.3g}  {mean / args.flops / 3600:5.2g}  {total / args.flops / 3600:25.2g}")
