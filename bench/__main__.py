@@ -16,7 +16,7 @@ from .presets import PRESETS, Preset, preset
 from .results import Scored
 from .run import CACHE, Job, cores, forget
 from .sweep import say, sweep
-from .table import table
+from .table import costs, table
 from .variants import canonical
 
 
@@ -84,8 +84,8 @@ def run_main(args: argparse.Namespace) -> None:
     sweep(open_jobs, workers, finished)
     scored = by_method(jobs, done)
     results.upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
-    print(f"\n{title(dataset, chosen, variant, device)}:\n{table(scored, args.ensemble)}\n\n{shift(dataset)}\n"
-          f"Figures: {args.results}  Scores: {args.out}")  # fmt: skip
+    print(f"\n{title(dataset, chosen, variant, device)}:\n{table(scored, args.ensemble)}\n")
+    print(f"{costs(scored, args.ensemble)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
 
 
 def title(dataset: Dataset, chosen: Preset, variant: str, device: str) -> str:

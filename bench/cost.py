@@ -16,7 +16,7 @@ from .presets import PRESETS, Preset, preset
 from .variants import canonical
 
 TRAINING = 3  # a training pass costs three forward passes: backward is counted as two
-EXAMS, FRAMES, LABELS = (1130, 120), (34.3, 29.8, 30.4), 3  # MRNet: train and valid, mean frames of each plane
+EXAMS, FRAMES, LABELS = 1130, (34.3, 29.8, 30.4), 3  # MRNet: train, mean frames of each plane
 H200, SHARE = 790e12, 0.4  # a dense bfloat16 peak in FLOP/s, and the part of it that training is taken to reach
 
 
@@ -40,20 +40,21 @@ def pretext(sample: float, config: PretextConfig, fit: int, tune: int) -> float:
     return sample * config.epochs * config.draws * (TRAINING * fit + tune)
 
 
-def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: torch.Tensor, tune: torch.Tensor, frozen: bool) -> float:
+def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: torch.Tensor, tune: torch.Tensor,
+               frozen: bool, cached: bool = True) -> float:  # fmt: skip
     """FLOPs of `epochs` epochs, all learning rates and looks at tune included. frame: of the backbone on one frame; clip: of the head
     on one clip; fit, tune: T of each exam."""  # fmt: skip
-    if frozen:
-        views = config.downstream.views * int(fit.sum()) + int(tune.sum())
+    if frozen and cached:
+        frames = config.downstream.views * int(fit.sum()) + int(tune.sum())
     else:
-        views = epochs * (TRAINING * int(fit.clamp(max=config.clip.frames).sum()) + int(tune.sum()))
-    return frame * views + clip * epochs * (TRAINING * len(fit) + config.downstream.clips * len(tune))
+        frames = epochs * ((1 if frozen else TRAINING) * int(fit.clamp(max=config.clip.frames).sum()) + int(tune.sum()))
+    return frame * frames + clip * epochs * (TRAINING * len(fit) + config.downstream.clips * len(tune))
 
 
 def planned(chosen: Preset, frames: float) -> dict[str, float]:
     """FLOPs of each part of training for MRNet's numbers of exams with `frames` frames each: one plane, one seed."""
     config, down = chosen.sslm, chosen.sslm.downstream
-    count = min(EXAMS[0], chosen.exams[0]) if chosen.exams else EXAMS[0]
+    count = min(EXAMS, chosen.exams[0]) if chosen.exams else EXAMS
     tune = round(chosen.tune * count)
     fit, held = torch.full((count - tune,), frames), torch.full((tune,), frames)
     with torch.device("meta"), torch.no_grad():
@@ -64,10 +65,13 @@ def planned(chosen: Preset, frames: float) -> dict[str, float]:
         clip = flops(lambda: head(maps, torch.full((1,), config.clip.frames)))
     trial = min(down.trial, down.epochs)
     epochs = len(down.lrs) * trial + down.epochs - trial
+    size = 2 * maps[0, 0].numel() * (down.views * float(fit.sum()) + float(held.sum())) / 2**30
+    terms = (config, frame, clip, epochs, fit, held)
     return {
         "pretext": pretext(patches(config, chosen.frame), config.pretext, len(fit), tune),
-        "head on frozen features": downstream(config, frame, clip, epochs, fit, held, frozen=True),
-        "encoder and head end to end": downstream(config, frame, clip, epochs, fit, held, frozen=False),
+        f"head, features cached ({size:,.3g} GB)": downstream(*terms, frozen=True),
+        "head, features computed anew": downstream(*terms, frozen=True, cached=False),
+        "encoder and head end to end": downstream(*terms, frozen=False),
     }
 
 
@@ -79,11 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     chosen = preset(args.preset, canonical(args.set))
-    seeds = len(chosen.seeds)
-    print(f"preset {chosen.name} on MRNet's {EXAMS[0]} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} TFLOP/s")
-    print(f"{'':28}  PFLOP, one plane and seed  hours  {len(FRAMES)} planes x {seeds} seeds, hours")
-    every = [planned(chosen, frames) for frames in FRAMES]
-    for part in every[0]:
-        work = [plan[part] for plan in every]
-        mean, total = sum(work) / len(work), sum(work) * seeds
-        print(f"{part:28}  {mean / 1e15:25.3g}  {mean / args.flops / 3600:5.2g}  {total / args.flops / 3600:25.2g}")
+    frames, seeds = sum(FRAMES) / len(FRAMES), len(chosen.seeds)
+    print(f"preset {chosen.name} on MRNet's {EXAMS} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} TFLOP/s")
+    print(f"{'':36}  {'PFLOP':>8}  {'hours':>6}  {len(FRAMES)} planes x {seeds} seeds, hours")
+    for part, work in planned(chosen, frames).items():
+        hours = work / args.flops / 3600
+        print(f"{part:36}  {work / 1e15:8.3g}  {hours:6.2g}  {hours * len(FRAMES) * seeds:26.3g}")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from . import intervals
-from .results import Scored
+from .results import COSTS, Scored
 
 REFERENCE = "sslm"
 
@@ -23,16 +23,14 @@ def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
     truth, labels, minority = first.truth, first.labels, first.minority
     plane = ensemble if len(first.jobs) > 1 else first.jobs[0].plane
     resamples = intervals.weights(truth)
-    auc, found, kept, speed = {}, {}, {}, {}
+    auc, found, kept = {}, {}, {}
     for name, seeds in methods.items():
         score = np.stack([s.scores[plane] for s in seeds])  # [S, E, L]
         threshold = np.stack([s.threshold(plane) for s in seeds])
         auc[name] = intervals.auc_draws(truth, score, resamples)
         found[name] = intervals.recall_draws(truth, score, resamples, minority, threshold)
         kept[name] = intervals.recall_draws(truth, score, resamples, 1 - minority, threshold)
-        speed[name] = np.mean([s.costs(plane)["exams_per_s"] for s in seeds])
-    head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in labels), "minority recall", "95 %",
-            "(majority)", "exams/s"]  # fmt: skip
+    head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in labels), "minority recall", "95 %", "(majority)"]
     behind, behind_minority = intervals.exams_behind(truth)[-1], intervals.exams_behind(truth, minority)[-1]
     lines = []
     for name, seeds in methods.items():
@@ -40,12 +38,29 @@ def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
         r = intervals.interval(found[name][:, :, -1], behind_minority)
         lines.append([name, str(len(seeds)), number(a.value), f"{number(a.low)}-{number(a.high)}",
                       *(number(auc[name][0, :, i].mean()) for i in range(len(labels))),
-                      number(r.value), f"{number(r.low)}-{number(r.high)}", f"({number(kept[name][0, :, -1].mean())})",
-                      f"{speed[name]:.1f}"])  # fmt: skip
+                      number(r.value), f"{number(r.low)}-{number(r.high)}", f"({number(kept[name][0, :, -1].mean())})"])  # fmt: skip
+    return "\n".join([*aligned(head, lines), "", *learnt(methods), *decided(methods, auc, found, len(truth))])
+
+
+def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
+    """What each method costs, all planes together, as a mean over seeds: text."""
+    head = ["method", "parameters", "trainable", "training s", "training TFLOP", "GFLOP/exam", "exams/s", "peak MB"]
+    lines = []
+    for name, seeds in methods.items():
+        plane = ensemble if len(seeds[0].jobs) > 1 else seeds[0].jobs[0].plane
+        rows = [s.costs(plane) for s in seeds]
+        mean = {key: float(np.mean([row[key] for row in rows])) for key in (*COSTS, "train_seconds")}
+        lines.append([name, f"{mean['parameters']:.0f}", f"{mean['trainable']:.0f}", f"{mean['train_seconds']:.0f}",
+                      f"{mean['train_flops'] / 1e12:.3g}", f"{mean['flops_per_exam'] / 1e9:.3g}", f"{mean['exams_per_s']:.3g}",
+                      f"{mean['peak_mb']:.0f}"])  # fmt: skip
+    return "\n".join(aligned(head, lines))
+
+
+def aligned(head: list[str], lines: list[list[str]]) -> list[str]:
+    """Columns of text: the first to the left, figures to the right, a rule below the head."""
     widths = [max(map(len, column)) for column in zip(head, *lines)]
     rows = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))) for line in (head, *lines)]
-    rows.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join([*rows, "", *learnt(methods), *decided(methods, auc, found, len(truth))])
+    return [rows[0], "  ".join("-" * w for w in widths), *rows[1:]]
 
 
 def learnt(methods: dict[str, list[Scored]]) -> list[str]:

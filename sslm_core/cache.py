@@ -39,9 +39,10 @@ class Cache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / "lock"):
-                if path.exists():
+                with contextlib.suppress(FileNotFoundError, ValueError):  # not there, or damaged: made anew
+                    mapped, seconds = _mapped(path), float(path.with_suffix(".seconds").read_text())
                     os.utime(path)  # used just now
-                    return _mapped(path), float(path.with_suffix(".seconds").read_text())
+                    return mapped, seconds
                 free = self._make_room(HEADER + row * sum(sizes)) - HEADER
                 items = int(np.searchsorted(np.cumsum(sizes) * row, free, side="right"))
                 if not items:
@@ -71,17 +72,20 @@ class Cache:
 
     def _make_room(self, wanted: int) -> int:
         """Remove files that nobody uses, the oldest first, until `wanted` bytes fit or none is left. Returns the bytes free now."""
-        files = sorted(self.folder.glob("*.npy"), key=lambda p: p.stat().st_mtime)
-        files = list(self.folder.glob(".*.tmp")) + files  # a half-written file without a lock was left by a killed process
-        total = sum(path.stat().st_size for path in files)
-        for path in files:
+        used = {}
+        for path in [*self.folder.glob("*.npy"), *self.folder.glob(".*.tmp")]:
+            with contextlib.suppress(FileNotFoundError):  # its writer has just renamed it
+                used[path] = path.stat()
+        total = sum(stat.st_size for stat in used.values())
+        # a half-written file without a lock was left by a killed process: it goes first, and in any case
+        for path in sorted(used, key=lambda path: (path.suffix == ".npy", used[path].st_mtime)):
             if total + wanted <= self.limit and path.suffix == ".npy":
                 break
-            with open(path, "rb") as file, contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                total -= path.stat().st_size
                 path.unlink()
                 path.with_suffix(".seconds").unlink(missing_ok=True)
+                total -= used[path].st_size
         return self.limit - total
 
 

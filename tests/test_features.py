@@ -92,6 +92,13 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path):
     assert features(tmp_path, 10**6).whole and not left.exists()
 
 
+def test_a_damaged_file_is_made_anew(tmp_path):
+    expected = clips(features(tmp_path, 10**6))
+    (path,) = (tmp_path / "features").glob("*.npy")
+    path.write_bytes(path.read_bytes()[:500])
+    assert torch.equal(clips(features(tmp_path, 10**6)), expected) and path.stat().st_size > 500
+
+
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
