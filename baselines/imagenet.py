@@ -32,6 +32,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.net, self.channels = net, net.channels
         setattr(net, net.classifier_name, nn.Identity())
+        self.register_buffer("side", torch.tensor(SIDE))  # a buffer: cached maps are told apart by what a state dict holds
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
@@ -40,8 +41,8 @@ class Backbone(nn.Module):
         return torch.cat([self._maps(part) for part in parts])
 
     def _maps(self, x: torch.Tensor) -> torch.Tensor:
-        if min(x.shape[-2:]) < SIDE:
-            x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
+        if min(x.shape[-2:]) < self.side:
+            x = F.interpolate(x, (int(self.side),) * 2, mode="bilinear", align_corners=False)
         return self.net.features(((x + 1) * 127.5 - self.mean) / self.std)
 
 

@@ -58,8 +58,8 @@ def _strategy(cell: Cell, loss: Weighing | None, sampling: Sampling | None) -> d
     return {"loss": loss(cell.truth[cell.fit]) if loss else bce, "sampling": sampling}
 
 
-def _downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weighing | None = None, sampling: Sampling | None = None,
-                freeze: bool | None = None, head: str = "", pace: float = 1.0, **more) -> Outcome:  # fmt: skip
+def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weighing | None = None, sampling: Sampling | None = None,
+               freeze: bool | None = None, head: str = "", pace: float = 1.0, **more) -> Outcome:  # fmt: skip
     """The backbone frozen under a head, or trained on with it, at `pace` times the learning rate; the preset's choice, if not given."""
     began = time.monotonic()
     down = replace(cell.config.downstream, head=head or cell.config.downstream.head)
@@ -82,7 +82,7 @@ def sslm(cell: Cell, **strategy) -> Outcome:
     pretrained, seconds = cell.shared("jigsaw", lambda resume: pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed,
                                                                        cell.progress, resume))  # fmt: skip
     work = cost.pretext(cost.patches(cell.config, cell.store.data.shape[-1]), cell.config.pretext, len(cell.fit), len(cell.tune))
-    return _downstream(cell, pretrained.encoder, cell.config.encoder.channels, **strategy, pretext=pretrained.history,
+    return downstream(cell, pretrained.encoder, cell.config.encoder.channels, **strategy, pretext=pretrained.history,
                        classes=_jigsaw(cell).classes, seconds={"pretext": seconds}, pretext_flops=work)  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def random(cell: Cell) -> Outcome:
     began = time.monotonic()
     encoder = random_weights(cell.config, _jigsaw(cell), cell.store, cell.fit, cell.seed, cell.progress)
     work = cost.patches(cell.config, cell.store.data.shape[-1]) * len(cell.fit) * cell.config.pretext.draws
-    return _downstream(cell, encoder, cell.config.encoder.channels, seconds={"pretext": time.monotonic() - began}, pretext_flops=work)
+    return downstream(cell, encoder, cell.config.encoder.channels, seconds={"pretext": time.monotonic() - began}, pretext_flops=work)
 
 
 def _other_pretext(cell: Cell, name: str, task: PretextTask, sample: float, config: PretextConfig, classes: int) -> Outcome:
@@ -100,7 +100,7 @@ def _other_pretext(cell: Cell, name: str, task: PretextTask, sample: float, conf
     start = new_encoder(cell.config.encoder, cell.seed)
     pretrained, seconds = cell.shared(name, lambda resume: pretrain(task, start, cell.store, cell.fit, cell.tune, config, cell.seed,
                                                                     cell.progress, resume))  # fmt: skip
-    return _downstream(cell, pretrained.encoder, cell.config.encoder.channels, pretext=pretrained.history, classes=classes,
+    return downstream(cell, pretrained.encoder, cell.config.encoder.channels, pretext=pretrained.history, classes=classes,
                        seconds={"pretext": seconds}, pretext_flops=cost.pretext(sample, config, len(cell.fit), len(cell.tune)))  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def from_scratch(cell: Cell, train: Callable[..., tuple[Fitted, torch.Tensor]] =
 def pretrained(cell: Cell, backbone: Callable[[], imagenet.Backbone], **how) -> Outcome:
     """A backbone that has learnt ImageNet. `how`: frozen or not, and the head, where not as the preset says."""
     net = backbone()
-    return _downstream(cell, net, net.channels, pace=imagenet.PACE, **how)
+    return downstream(cell, net, net.channels, pace=imagenet.PACE, **how)
 
 
 METHODS: dict[str, Callable[[Cell], Outcome]] = {
