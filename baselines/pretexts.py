@@ -83,7 +83,7 @@ class SimCLR:
 
     def __init__(self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.5):
         self.jigsaw, self.temperature = Jigsaw(config, frame, seed, device), temperature
-        self.state = self.jigsaw.state
+        self.state: dict[str, torch.Tensor] = {}  # no class is numbered by the permutations
 
     def classes(self, batch: int) -> int:
         """Candidates among which the partner is sought."""
@@ -121,7 +121,7 @@ class PIRL:
 
     def __init__(self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.07):
         self.jigsaw, self.temperature = Jigsaw(config, frame, seed, device), temperature
-        self.state = self.jigsaw.state
+        self.state: dict[str, torch.Tensor] = {}  # no class is numbered by the permutations
 
     def classes(self, batch: int) -> int:
         """Candidates among which the frame is sought."""

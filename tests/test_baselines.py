@@ -10,7 +10,10 @@ from baselines import reweighted
 from baselines.pretexts import PIRL, Geometric, SimCLR
 from baselines.supervised import BlurPool, SmallNet
 from bench import cost, methods
-from bench.presets import CPU, SMOKE
+from bench.data import open_dataset
+from bench.presets import CPU, PRESETS, SMOKE, Preset
+from bench.run import Job, read_json, run
+from sslm_core import sslm
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig, _judged, bce
 from sslm_core.encoder import EncoderConfig
@@ -18,7 +21,8 @@ from sslm_core.exams import read_exams
 from sslm_core.frames import FrameStore, load_frames
 from sslm_core.jigsaw import JigsawConfig
 from sslm_core.pretext import PretextConfig, pretrain
-from sslm_core.sslm import SSLMConfig, new_encoder
+from sslm_core.sslm import SSLMConfig, finetune, new_encoder
+from sslm_core.warp import product
 
 TRUTH = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])  # one positive of four; three of four
 LOGITS = torch.tensor([[0.0, math.log(3)]])  # probabilities 1/2 and 3/4
@@ -108,8 +112,6 @@ def test_geometric_names_the_transform_and_leaves_no_black_corner():
 
 
 def task_transforms():
-    from sslm_core.warp import product
-
     return product((-15, 0, 15), (-6, 0, 6), (1.0, 1.1))
 
 
@@ -211,7 +213,7 @@ def test_small_net_is_small_and_treats_frames_alone():
 STEP = SSLMConfig(  # one epoch of one batch
     encoder=EncoderConfig(4, 8, (8, 8), positions=4),
     jigsaw=JIGSAW,
-    pretext=PretextConfig("fast", epochs=1, draws=1, batch=16, lr=2e-3),
+    pretext=PretextConfig("fast", epochs=1, draws=2, batch=16, lr=2e-3),
     clip=ClipConfig(frames=3, edge=1),
     downstream=DownstreamConfig(epochs=1, batch=8, lrs=(1e-3,), optimiser="adam", clips=2, hidden=4, views=1, standardise=True),
 )
@@ -228,8 +230,6 @@ def plane(exams_folder):
 @pytest.mark.parametrize("name", [name for name in methods.METHODS if name not in NEEDS_A_FILE])
 def test_one_step_changes_what_it_should(name, plane, monkeypatch):
     """All parameters of what is trained, and no bit of what is frozen; buffers move where batch norm learns, and only there."""
-    from sslm_core import sslm
-
     store, truth = plane
     states = []
 
@@ -266,8 +266,6 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
 
 def test_a_backbone_may_move_slower_than_its_head(plane):
     """Adam's first step is as long as the rate: a tenth of it at pace 0.1, whatever the gradient."""
-    from sslm_core.sslm import finetune
-
     store, truth = plane
     config = replace(STEP, downstream=replace(STEP.downstream, lrs=(1e-2,)))
     start = new_encoder(STEP.encoder, 0).state_dict()
@@ -286,3 +284,44 @@ def test_strategies_differ_from_plain_training(plane):
         heads[name] = methods.METHODS[name](cell).model.head.linear.weight.detach().clone()
     names = list(heads)
     assert all(not torch.equal(heads[a], heads[b]) for i, a in enumerate(names) for b in names[:i])
+
+
+@pytest.fixture(scope="module")
+def step_run(exams_folder, tmp_path_factory):
+    """name -> the stored record of a cell of that method, sagittal."""
+    preset = Preset("step", (12, 6), 32, ("sagittal",), (0,), (), STEP, tune=0.25)
+    dataset, out = open_dataset(exams_folder, "exams", preset), tmp_path_factory.mktemp("step")
+
+    def record(name: str) -> dict:
+        job = Job(dataset, preset, name, "sagittal", 0, "cpu", out)
+        run(job, lambda it, _: it)
+        return read_json(job.folder / "run.json")
+
+    return record
+
+
+@pytest.mark.parametrize("name, parameters, trainable", [
+    ("supervised-small", 285_168 + 130, 285_168 + 130),  # 64 features to 2 labels
+    ("imagenet-mrnet", 4_652_008 - 1_281_000 + 2_562, 2_562),  # the published net without its classifier
+    ("imagenet-finetuned", None, None),
+    ("pirl", None, None),
+    ("sslm-sampled", None, None),
+])  # fmt: skip
+def test_a_cell_of_each_family_is_stored_with_its_costs(step_run, name, parameters, trainable):
+    record = step_run(name)
+    costs = record["cost"]
+    if parameters:
+        assert costs["parameters"] == parameters and costs["trainable"] == trainable
+    assert costs["train_flops"] > costs["flops_per_exam"] > 0
+    assert record["lrs"] == [1e-3] and record["chosen"]["lr"] == 1e-3 and ("pretext" in record["seconds"]) == bool(record["pretext"])
+
+
+def test_the_pretexts_of_a_run_cost_the_same(step_run):
+    jigsaw, pirl = (step_run(name)["cost"]["train_flops"] for name in ("sslm", "pirl"))
+    assert pirl == jigsaw > cost.pretext(cost.patches(STEP, 32), STEP.pretext, 9, 3) > 0
+
+
+def test_presets_name_known_methods_and_the_full_one_all_that_need_no_file():
+    for preset in PRESETS.values():
+        assert set(preset.methods) <= set(methods.METHODS) and len(set(preset.methods)) == len(preset.methods)
+    assert set(PRESETS["full"].methods) == set(methods.METHODS) - NEEDS_A_FILE
