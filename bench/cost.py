@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,12 +28,24 @@ def flops(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
+def encoding(config: SSLMConfig, positions: int, size: int) -> int:
+    """FLOPs of the encoder on one input [positions, size, size], forward."""
+    with torch.device("meta"), torch.no_grad():
+        encoder, one = Encoder(config.encoder).eval(), torch.empty(1, positions, size, size)
+        return flops(lambda: encoder(one))
+
+
 def patches(config: SSLMConfig, frame: int) -> int:
     """FLOPs of the encoder on the patches of one frame, forward."""
-    size = patch_size(frame, config.jigsaw.grid)
-    with torch.device("meta"), torch.no_grad():
-        encoder, one = Encoder(config.encoder).eval(), torch.empty(1, config.encoder.positions, size, size)
-        return flops(lambda: encoder(one))
+    return encoding(config, config.encoder.positions, patch_size(frame, config.jigsaw.grid))
+
+
+def equal(config: PretextConfig, sample: float, reference: float) -> PretextConfig:
+    """`config` for a task whose sample costs `sample`, to spend what it spends on samples of cost `reference`: fewer draws of each
+    exam, then fewer epochs."""  # fmt: skip
+    share = config.draws * reference / sample
+    draws = max(1, round(share))
+    return replace(config, draws=draws, epochs=max(1, round(config.epochs * share / draws)))
 
 
 def pretext(sample: float, config: PretextConfig, fit: int, tune: int) -> float:

@@ -39,7 +39,7 @@ SMOKE = Preset(
     frame=64,
     planes=("sagittal",),
     seeds=(0,),
-    methods=("sslm", "random", "supervised"),
+    methods=("sslm", "random", "supervised", "imagenet", "sslm-weighted"),
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=20),
@@ -57,7 +57,7 @@ CPU = Preset(
     frame=64,
     planes=(),
     seeds=(0, 1),
-    methods=("sslm", "random", "supervised"),
+    methods=("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "sslm-weighted", "sslm-adjusted", "pirl"),
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=500),
@@ -75,7 +75,12 @@ FULL = Preset(  # every number as published: the defaults of each part
     frame=256,
     planes=(),
     seeds=(0, 1, 2, 3, 4),
-    methods=("sslm", "random", "supervised"),
+    methods=(  # all but those that want weights of the user's
+        *("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "imagenet-finetuned"),
+        *("geometric", "simclr", "pirl"),
+        *("sslm-weighted", "sslm-focal", "sslm-effective", "sslm-adjusted", "sslm-sampled"),
+        *("supervised-weighted", "supervised-focal", "supervised-effective", "supervised-adjusted", "supervised-sampled"),
+    ),
     sslm=SSLMConfig(encoder=size("sslm"), pretext=PretextConfig(dtype="auto"), downstream=DownstreamConfig(dtype="auto")),
     threads=0,
 )

@@ -18,7 +18,8 @@ from .pretext import autocast, least_loss
 from .seeds import generator, seeded
 from .warp import Warp, normalise
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits, target [B, L] -> 0-d, a mean over exams
+Sampling = Callable[[torch.Tensor], torch.Tensor]  # truth [n, L] -> weights [n] by which exams are drawn
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,23 @@ class DownstreamConfig:
     views: int = 4  # cached feature views of a fit exam: the frames as they are, and views - 1 augmented
     dtype: str = "float32"
 
-    def optimise(self, model: nn.Module) -> torch.optim.Optimizer:
-        trained = [p for p in model.parameters() if p.requires_grad]
-        return {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}[self.optimiser](trained)
+    def optimise(self, model: "ClipModel") -> torch.optim.Optimizer:
+        """Over what requires a gradient, the backbone's at its own pace."""
+        parts = ((model.backbone, model.pace), (model.head, 1.0))
+        groups = [{"params": [p for p in part.parameters() if p.requires_grad], "pace": pace} for part, pace in parts]
+        kind = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}[self.optimiser]
+        return kind([group for group in groups if group["params"]])
 
 
 class ClipModel(nn.Module):
-    """A backbone per frame, features scaled or as they are, and a clip head: logits [B, L]."""
+    """A backbone per frame, features scaled or as they are, and a clip head: logits [B, L].
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, scale: Scale | None = None):
+    pace: the share of the learning rate at which the backbone moves, where it is trained.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, scale: Scale | None = None, pace: float = 1.0):
         super().__init__()
-        self.backbone, self.head, self.scale = backbone, head, scale or nn.Identity()
+        self.backbone, self.head, self.scale, self.pace = backbone, head, scale or nn.Identity(), pace
 
     @property
     def learnt(self) -> nn.Module:
@@ -148,6 +155,15 @@ def bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, target)
 
 
+def _judged(logits: torch.Tensor, truth: torch.Tensor, loss: Loss, sampling: Sampling | None) -> float:
+    """The loss on all exams, each weighed by how often it would be drawn."""
+    if sampling is None:
+        return float(loss(logits, truth))
+    weight = sampling(truth)
+    each = torch.stack([loss(logits[e : e + 1], truth[e : e + 1]) for e in range(len(truth))])
+    return float((weight * each).sum() / weight.sum())
+
+
 def fit(
     model: ClipModel,
     clips: FrameClips | FeatureClips,
@@ -158,7 +174,7 @@ def fit(
     config: DownstreamConfig,
     seed: int,
     loss: Loss = bce,
-    sampling: torch.Tensor | None = None,
+    sampling: Sampling | None = None,
     progress: Progress = quiet,
     resume: Resume | None = None,
 ) -> Fitted:
@@ -166,7 +182,8 @@ def fit(
     on to `config.epochs`. Kept: the rate and epoch with the least loss on tune.
 
     truth: float [E, L] by the clips' own exam numbers; exams: those to train on; tune(model) -> probabilities [tune exams, L];
-    sampling: weights [len(exams)] by which an epoch draws exams with replacement, else each once.
+    sampling: an epoch draws exams with replacement by these weights, else each once. Tune is judged by what is trained, the same
+    loss on exams weighed alike: a reweighted loss moves all logits on purpose, which plain cross-entropy would count as an error.
     """
     device = truth.device
     trial = min(config.trial, config.epochs)
@@ -195,13 +212,13 @@ def fit(
                 learnt.load_state_dict(leader["model"])
                 optimiser.load_state_dict(leader["optimiser"])
             for group in optimiser.param_groups:
-                group["lr"] = lr * config.decay**epoch
+                group["lr"] = lr * config.decay**epoch * group["pace"]
             if k == 0 or step == start:  # an order that the epoch alone decides, whatever the rate
                 draw = generator(device, seed, "downstream", epoch)
                 if sampling is None:
                     order = torch.randperm(len(exams), generator=draw, device=device)
                 else:
-                    order = torch.multinomial(sampling, len(exams), replacement=True, generator=draw)
+                    order = torch.multinomial(sampling(truth[exams]), len(exams), replacement=True, generator=draw)
             model.train()
             some = exams[order[k * config.batch : (k + 1) * config.batch]]
             x, count = clips.batch(some, generator(device, seed, "downstream", epoch, k))
@@ -215,7 +232,7 @@ def fit(
             if k == per_epoch - 1:
                 scores = tune(model).clamp(1e-6, 1 - 1e-6)
                 record = {"lr": lr, "epoch": epoch, "seconds": time.monotonic() - began, "fit_loss": float(total) / len(exams),
-                          "tune_loss": float(loss(torch.logit(scores), tune_truth))}  # fmt: skip
+                          "tune_loss": _judged(torch.logit(scores), tune_truth, loss, sampling)}  # fmt: skip
                 result.history.append(record)
                 total.zero_()
                 if result.best is record:

@@ -124,7 +124,7 @@ def on_device(mapped: np.memmap, device: torch.device) -> torch.Tensor:
 
 def fingerprint(encoder: nn.Module, *what: object) -> str:
     """16 hex digits over an encoder's weights and whatever else its maps depend on."""
-    total = hashlib.sha256(repr(what).encode())
+    total = hashlib.sha256(repr((type(encoder).__qualname__, *what)).encode())  # some have no weights
     for name, value in sorted(encoder.state_dict().items()):
         total.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]

@@ -42,6 +42,11 @@ class PretextConfig:
     weight_decay: float = 0.01  # recipe fast
     dtype: str = "float32"  # or bfloat16: autocast
 
+    @property
+    def look(self) -> int:
+        """Frames that evaluate() passes at a time."""
+        return max(self.batch, 64)
+
     def optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         if self.recipe == "original":
             # TensorFlow's RMSprop, which the published rate belongs to: alpha .9, not torch's .99
@@ -108,7 +113,7 @@ def evaluate(task: PretextTask, encoder: nn.Module, head: nn.Module, store: Fram
     draw = generator(device, seed, "pretext tune")
     frames = frame_of(store, exams.repeat(config.draws), draw)
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for rows in frames.split(max(config.batch, 64)):
+    for rows in frames.split(config.look):
         inputs, target = task.batch(store, rows, draw, train=False)
         with autocast(device, config.dtype):
             outputs = head(encoder(inputs))

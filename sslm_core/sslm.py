@@ -6,7 +6,7 @@ import torch
 
 from .cache import Cache
 from .clips import ClipConfig, clip_warp
-from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, FrameClips, Loss, bce, fit, predict
+from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, FrameClips, Loss, Sampling, bce, fit, predict
 from .encoder import Encoder, EncoderConfig, frozen
 from .features import Features, Scale
 from .frames import FrameStore, Progress, quiet
@@ -38,7 +38,7 @@ def pretext(config: SSLMConfig, store: FrameStore, exams: torch.Tensor, tune: to
 
 
 def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
-             tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: torch.Tensor | None = None, progress: Progress = quiet,
+             tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: Sampling | None = None, progress: Progress = quiet,
              resume=None, cache: Cache | None = None) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
     """A head on the frozen encoder's features: the fitted encoder-and-head, and its scores on `tune` [len(tune), L].
 
@@ -62,12 +62,12 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
 
 
 def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
-             tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: torch.Tensor | None = None, progress: Progress = quiet,
-             resume=None) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
-    """Encoder and head trained end to end on the labels; otherwise as `diagnose`."""
+             tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: Sampling | None = None, progress: Progress = quiet,
+             resume=None, pace: float = 1.0) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
+    """Encoder, at `pace` times the learning rate, and head trained end to end on the labels; otherwise as `diagnose`."""
     device, down = store.data.device, config.downstream
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
-    model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed)).to(device)
+    model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), pace=pace).to(device)
     clips = FrameClips(store, config.clip, clip_warp(config.clip, store.data.shape[-1], device))
     fitted = fit(model, clips, truth, exams, lambda m: predict(m, store, tune, config.clip, down, seed), truth[tune], down, seed,
                  loss, sampling, progress, resume)  # fmt: skip

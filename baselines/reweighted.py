@@ -1,0 +1,62 @@
+"""What the field does against imbalance: losses made from the truth of the fit exams [E, L], and balanced sampling of exams.
+
+Each label has its own positive and negative weight. Weights average 1 over the fit exams, so that one grid of learning rates
+means the same to every loss.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from sslm_core.downstream import Loss
+
+
+def _by_class(truth: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> Loss:
+    """Cross-entropy with these weights [L] of a label's two classes, scaled to a mean of 1 over the exams of `truth`."""
+    mean = torch.where(truth > 0, positive, negative).mean(0)
+    positive, negative = positive / mean, negative / mean
+    return lambda logits, target: F.binary_cross_entropy_with_logits(logits, target, torch.where(target > 0, positive, negative))
+
+
+def _counts(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positive and negative exams of each label [L]; at least 1, for a label that has but one class."""
+    positive = truth.sum(0)
+    return positive.clamp(min=1), (len(truth) - positive).clamp(min=1)
+
+
+def weighted(truth: torch.Tensor) -> Loss:
+    """Classes weigh by inverse frequency: both sum to the same."""
+    positive, negative = _counts(truth)
+    return _by_class(truth, 1 / positive, 1 / negative)
+
+
+def effective(truth: torch.Tensor) -> Loss:
+    """Class-balanced loss (Cui et al. 2019): classes weigh by the inverse of their effective number (1 - beta^n) / (1 - beta).
+
+    beta = (N - 1) / N, with as many distinct examples N to be had as there are exams.
+    """
+    beta = 1 - 1 / len(truth)
+    positive, negative = ((1 - beta) / (1 - beta**count) for count in _counts(truth))
+    return _by_class(truth, positive, negative)
+
+
+def focal(truth: torch.Tensor, gamma: float = 2.0) -> Loss:
+    """Focal loss (Lin et al. 2017): an example weighs (1 - probability of its class)^gamma. It needs no counts."""
+
+    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        plain = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        return ((1 - torch.exp(-plain)) ** gamma * plain).mean()
+
+    return loss
+
+
+def adjusted(truth: torch.Tensor) -> Loss:
+    """Logit adjustment (Menon et al. 2021): in training each label's prior log-odds are added; scores are made without them."""
+    positive, negative = _counts(truth)
+    prior = torch.log(positive / negative)
+    return lambda logits, target: F.binary_cross_entropy_with_logits(logits + prior, target)
+
+
+def balanced(truth: torch.Tensor) -> torch.Tensor:
+    """Sampling weights [E]: every joint label that occurs is drawn equally often."""
+    _, joint, count = torch.unique(truth, dim=0, return_inverse=True, return_counts=True)
+    return 1 / count[joint].float()
