@@ -57,11 +57,16 @@ def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: 
                frozen: bool, cached: bool = True) -> float:  # fmt: skip
     """FLOPs of `epochs` epochs, all learning rates and looks at tune included. frame: of the backbone on one frame; clip: of the head
     on one clip; fit, tune: T of each exam."""  # fmt: skip
+    down, length = config.downstream, config.clip.frames
+
+    def looks(clips: int) -> int:  # at most: two clips may hold the same frame
+        return int(tune.clamp(max=clips * length).sum())
+
     if frozen and cached:
-        frames = config.downstream.views * int(fit.sum()) + int(tune.sum())
+        frames = down.views * int(fit.sum()) + int(tune.sum())
     else:
-        frames = epochs * ((1 if frozen else TRAINING) * int(fit.clamp(max=config.clip.frames).sum()) + int(tune.sum()))
-    return frame * frames + clip * epochs * (TRAINING * len(fit) + config.downstream.clips * len(tune))
+        frames = epochs * ((1 if frozen else TRAINING) * int(fit.clamp(max=length).sum()) + looks(down.tune_clips)) + looks(down.clips)
+    return frame * frames + clip * (epochs * (TRAINING * len(fit) + down.tune_clips * len(tune)) + down.clips * len(tune))
 
 
 def planned(chosen: Preset, frames: float) -> dict[str, float]:

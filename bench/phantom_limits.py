@@ -1,91 +1,23 @@
-"""How good is the phantom? Likeness to MRNet's image statistics, and the ceiling and floor of what can be read off it.
+"""What can be read off the phantom? A ceiling, a floor and solvability.
 
 `python -m bench.phantom_limits` prints ceiling and floor. Ceiling: gray-level histograms alone must not give a label away. Floor: a
-small classifier that is told where to look must read every label.
+small classifier that is told where to look must read every label. `--probe` adds what random features of whole frames read.
 """
-from __future__ import annotations
 
 import argparse
-import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
 
-from bench.phantom_imaging import PLANES
+from .phantom import exam, in_processes
+from .phantom_findings import BOXES
+from .phantom_imaging import PLANES
+from .run import cores
 
-OCTAVES = (2, 4, 8, 16, 32, 64, 96, 128)  # cycles per frame of 256 pixels
-QUANTILES = (1, 5, 25, 50, 75, 95, 99)
-MRNET = {  # averages over 42 volumes of each plane: mean, sd, quantiles, zero %, 255 %, neighbours' correlation, grain, octaves
-    "axial": (62.6, 60.6, (0, 5, 14, 39, 99, 184, 254), 3.7, 1.0, .885, 4.6, (0, -.80, -1.51, -2.24, -3.06, -3.68, -4.28)),
-    "coronal": (58.4, 63.9, (0, 3, 8, 30, 96, 192, 254), 3.0, 1.0, .819, 2.6, (0, -.84, -1.57, -2.44, -3.23, -3.76, -4.20)),
-    "sagittal": (58.3, 48.6, (0, 10, 22, 44, 81, 153, 254), 1.7, 1.0, .733, 7.4, (0, -.55, -1.12, -1.77, -2.57, -3.15, -3.61)),
-}
-
-
-def likeness(volume: np.ndarray) -> np.ndarray:
-    """The figures of MRNET for one volume uint8 [T, 256, 256], as one row of 19 numbers.
-
-    Assumed, because the reference does not say: correlation is Pearson's, its median over the volume's neighbouring pairs; grain is
-    1.4826 x the median absolute 4-neighbour Laplacian over sqrt(20) (white noise of sd s gives s); power per octave is the mean
-    periodogram over the ring of spatial frequencies, averaged over all frames.
-    """
-    x = volume.astype(np.float32)
-    size = x.shape[-1]
-    flat = x.reshape(len(x), -1)
-    flat = (flat - flat.mean(1, keepdims=True)) / np.maximum(flat.std(1, keepdims=True), 1e-6)
-    neighbours = np.median((flat[1:] * flat[:-1]).mean(1))
-    m = x[len(x) // 2]
-    lap = 4 * m[1:-1, 1:-1] - m[:-2, 1:-1] - m[2:, 1:-1] - m[1:-1, :-2] - m[1:-1, 2:]
-    grain = 1.4826 * np.median(np.abs(lap)) / np.sqrt(20)
-    power = (np.abs(np.fft.fft2(x - x.mean((1, 2), keepdims=True))) ** 2).mean(0)
-    k = np.fft.fftfreq(size, 1 / size)
-    radius = np.hypot(k[:, None], k[None])
-    rings = [power[(radius >= a) & (radius < b)].mean() for a, b in zip(OCTAVES[:-1], OCTAVES[1:])]
-    return np.array([x.mean(), x.std(), *np.percentile(x, QUANTILES), 100 * (volume == 0).mean(), 100 * (volume == 255).mean(),
-                     neighbours, grain, *np.log10(np.array(rings) / rings[0])])
-
-
-def _likeness_of(task):
-    from bench.phantom import exam
-    return {p: likeness(v) for p, v in exam(*task)[0].items()}
-
-
-def spread(function, tasks, workers=None):
-    """Maps over a few spawned processes; in this one where there is one."""
-    workers = workers or os.cpu_count() or 1
-    if workers == 1:
-        return list(map(function, tasks))
-    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn")) as pool:
-        return list(pool.map(function, tasks, chunksize=4))
-
-
-def table(rows: dict[str, np.ndarray]) -> str:
-    """rows: plane -> [exams, 19] of likeness figures. MRNet above, the phantom below it."""
-    out = ["plane     set       mean    sd    q1   q5  q25  q50  q75  q95  q99  zero%  255%  neigh  grain   log10 power per octave"]
-    for plane, found in rows.items():
-        a, b = MRNET[plane], found.mean(0)
-        ref = np.array([a[0], a[1], *a[2], *a[3:7], *a[7]])
-        for name, r in (("MRNet", ref), ("phantom", b)):
-            out.append(f"{plane:9s} {name:8s} {r[0]:5.1f} {r[1]:5.1f}  " + " ".join(f"{q:4.0f}" for q in r[2:9])
-                       + f"  {r[9]:5.1f} {r[10]:5.1f}  {r[11]:5.3f}  {r[12]:5.1f}   " + " ".join(f"{v:5.2f}" for v in r[13:]))
-        d = np.abs(b - ref)
-        out.append(f"{'':9s} {'':8s} largest distance: quantiles {d[2:9].max():.0f} (goal 20), neighbours {d[11]:.3f} (goal .08), "
-                   f"octaves {d[13:].max():.2f} (goal .5)")
-    return "\n".join(out)
-
-
-def likeness_table(seed: int = 0, exams: int = 14, workers=None) -> str:
-    """MRNet's image statistics beside those of the first `exams` training exams, made at 256 x 256."""
-    made = spread(_likeness_of, [(seed, "train", i, 256) for i in range(exams)], workers)
-    return table({p: np.array([m[p] for m in made]) for p in PLANES})
-
-
-# --- ceiling and floor -------------------------------------------------------------------------------------------------------
 BINS = np.concatenate([[0, 1, 2, 4, 6, 9, 12, 16], np.arange(21, 250, 7), [251, 255, 256]])
-GRID = (8, 16, 16)          # frames, rows, columns that every box is resampled to
-WHERE = {"acl": ("notch",), "meniscus": ("medial_meniscus", "lateral_meniscus"),
-         "abnormal": ("notch", "medial_meniscus", "lateral_meniscus", "recess", "condyles", "popliteal")}
+GRID = (8, 16, 16)  # frames, rows, columns that every box is resampled to
+WHERE = {"acl": ("notch",), "meniscus": ("medial_meniscus", "lateral_meniscus"), "abnormal": tuple(BOXES)}
+FEW = 20  # lesions in a box: with fewer, its regression learns the label itself
+LESION = 0.006  # share of a box that a lesion fills, in the plane that shows it best
 
 
 def resample(block: np.ndarray, grid) -> np.ndarray:
@@ -100,20 +32,29 @@ def resample(block: np.ndarray, grid) -> np.ndarray:
 
 
 def look(task):
-    """One exam -> (histograms [planes, bins], {box: crops [planes, *GRID]}, labels)."""
-    from bench.phantom import exam
-    volumes, labels, _, boxes = exam(*task)
+    """One exam (seed, split, number, size) -> its number, histograms [planes, bins], {box: crops [planes, *GRID]}, labels,
+    {label: {box: whether a lesion lies in it}}, every fourth frame of each plane."""
+    volumes, labels, masks, boxes = exam(*task)
     histograms = np.stack([np.histogram(v, BINS)[0] / v.size for v in volumes.values()])
-    crops = {}
-    for name in WHERE["abnormal"]:
-        planes = []
+    crops, lesions = {}, {label: {} for label in WHERE}
+    for name in BOXES:
+        planes, ends = [], {p: tuple(slice(*e) for e in boxes[p][name]) for p in PLANES}
+        for label, found in lesions.items():
+            found[name] = max(masks[p][label][ends[p]].mean() if labels[label] else 0 for p in PLANES) > LESION
         for p, volume in volumes.items():
-            crop = resample(volume[tuple(slice(*ends) for ends in boxes[p][name])].astype(np.float32), GRID)
+            crop = resample(volume[ends[p]].astype(np.float32), GRID)
             apart = [sum(m) - sum(n) for m, n in zip(boxes[p]["medial_meniscus"], boxes[p]["lateral_meniscus"])]
-            axis = int(np.abs(apart).argmax())                                # the axis from medial to lateral: left knees
-            planes.append(np.flip(crop, axis) if apart[axis] > 0 else crop)   # are mirrored into right ones
+            axis = int(np.abs(apart).argmax())  # the axis from medial to lateral: left knees
+            planes.append(np.flip(crop, axis) if apart[axis] > 0 else crop)  # are mirrored into right ones
         crops[name] = np.stack(planes).astype(np.uint8)
-    return histograms.astype(np.float32), crops, labels
+    return task[2], histograms.astype(np.float32), crops, labels, lesions, {p: v[1::4] for p, v in volumes.items()}
+
+
+def look_at(seed: int, exams: int, size: int, workers: int) -> list[tuple]:
+    """`look` at the first training exams of a seed: (histograms, crops, labels, lesions, frames) in their order."""
+    tasks = [(seed, "train", i, size) for i in range(exams)]
+    seen = map(look, tasks) if workers == 1 else in_processes(look, tasks, workers)
+    return [s[1:] for s in sorted(seen, key=lambda s: s[0])]
 
 
 def interval(truth, scores, times=1000, seed=0):
@@ -130,20 +71,25 @@ def interval(truth, scores, times=1000, seed=0):
     return auc(no, yes), *np.percentile(draws, (2.5, 97.5))
 
 
-def folds(truth, n=5):
+def folds(truth, n: int = 5, seed: int = 0):
     from sklearn.model_selection import StratifiedKFold
-    return list(StratifiedKFold(n, shuffle=True, random_state=0).split(truth, truth))
+
+    return list(StratifiedKFold(n, shuffle=True, random_state=seed).split(truth, truth))
 
 
-def out_of_fold(x, truth, penalty):
-    """Scores of standardised logistic regression on exams it has not seen."""
+def logistic(penalty: float):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000, class_weight="balanced"))
+
+
+def out_of_fold(x: np.ndarray, truth: np.ndarray, penalty: float, n: int = 5, seed: int = 0) -> np.ndarray:
+    """Scores of standardised logistic regression on exams it has not seen."""
     scores = np.empty(len(truth))
-    for fit, rest in folds(truth):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000, class_weight="balanced"))
-        scores[rest] = model.fit(x[fit], truth[fit]).decision_function(x[rest])
+    for fit, rest in folds(truth, n, seed):
+        scores[rest] = logistic(penalty).fit(x[fit], truth[fit]).decision_function(x[rest])
     return scores
 
 
@@ -153,34 +99,97 @@ def ceiling(seen) -> dict[str, tuple]:
     out = {}
     for label in WHERE:
         truth = np.array([s[2][label] for s in seen])
-        out[label] = max((interval(truth, out_of_fold(x, truth, c)) for c in (.001, .01, .1)), key=lambda r: r[0])
+        out[label] = max((interval(truth, out_of_fold(x, truth, c)) for c in (0.001, 0.01, 0.1)), key=lambda r: r[0])
     return out
 
 
-def told_where(seen, label) -> np.ndarray:
-    """What a small classifier gets: of each box and plane nine quantiles and 30 principal components of the standardised crop.
-
-    The components are fitted without labels, on all exams. [exams, boxes * planes * 39]
-    """
+def told_where(seen, label: str) -> list[np.ndarray]:
+    """What a small classifier gets of each box: of each plane the crop's quantiles, on its own scale and against those of the
+    other boxes, and 30 principal components of the standardised crop (fitted without labels, on all exams). [E, planes * 45] each."""
     from sklearn.decomposition import PCA
+
+    share = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+    crops = {box: np.stack([s[1][box] for s in seen]).astype(np.float32) for box in BOXES}  # [E, planes, *GRID]
+    flat = {box: c.reshape(*c.shape[:2], -1) for box, c in crops.items()}
+    raw = {box: np.quantile(f, share, axis=2).transpose(1, 2, 0) for box, f in flat.items()}  # [E, planes, 9]
+    usual = np.median([r[:, :, 4] for r in raw.values()], 0)[:, :, None] + 8
     parts = []
     for box in WHERE[label]:
-        crops = np.stack([s[1][box] for s in seen]).astype(np.float32)        # [E, planes, *GRID]
-        for p in range(crops.shape[1]):
-            flat = crops[:, p].reshape(len(crops), -1)
-            flat = (flat - flat.mean(1, keepdims=True)) / (flat.std(1, keepdims=True) + 8)
-            parts += [np.quantile(flat, (.01, .05, .1, .25, .5, .75, .9, .95, .99), axis=1).T,
-                      PCA(min(30, *flat.shape), random_state=0).fit_transform(flat)]
-    return np.concatenate(parts, 1)
+        part = []
+        for p in range(len(PLANES)):
+            f = flat[box][:, p]
+            f = (f - f.mean(1, keepdims=True)) / (f.std(1, keepdims=True) + 8)
+            part += [np.quantile(f, share, axis=1).T, np.log((raw[box][:, p, 3:] + 8) / usual[:, p]),
+                     PCA(min(30, *f.shape), svd_solver="randomized", random_state=0).fit_transform(f)]  # fmt: skip
+        parts.append(np.concatenate(part, 1))
+    return parts
 
 
-def floor(seen) -> dict[str, tuple]:
-    """AUC of logistic regression (one fixed penalty) on what the boxes of each label show."""
+def stacked(parts: list[np.ndarray], lesions: list[np.ndarray], truth: np.ndarray, penalty: float = 0.01) -> np.ndarray:
+    """Scores on exams not seen in fitting: for each box a logistic regression that finds its lesions, and one on their scores.
+
+    The second is fitted to scores of exams that the first had not seen either. parts: [E, N] and lesions: bool [E], one of each box.
+    """
+    lesions = [y if y.sum() >= FEW else truth for y in lesions]
+    scores = np.empty(len(truth))
+    for fit, rest in folds(truth):
+        inner = np.stack([out_of_fold(x[fit], y[fit], penalty, 3, seed=1) for x, y in zip(parts, lesions)], 1)
+        outer = np.stack([logistic(penalty).fit(x[fit], y[fit]).decision_function(x[rest]) for x, y in zip(parts, lesions)], 1)
+        inner, outer = (np.concatenate([x, x.max(1, keepdims=True)], 1) for x in (inner, outer))
+        scores[rest] = logistic(0.1).fit(inner, truth[fit]).decision_function(outer)
+    return scores
+
+
+def floor(seen, labels=tuple(WHERE)) -> dict[str, tuple]:
+    """AUC of the small classifier on what the boxes of each label show. It is told in fitting which box holds a lesion."""
     out = {}
-    for label in WHERE:
+    for label in labels:
         truth = np.array([s[2][label] for s in seen])
-        out[label] = interval(truth, out_of_fold(told_where(seen, label), truth, .01))
+        lesions = [np.array([s[3][label][box] for s in seen]).astype(int) for box in WHERE[label]]
+        out[label] = interval(truth, stacked(told_where(seen, label), lesions, truth))
     return out
+
+
+# --- solvability ----------------------------------------------------------------------------------------------------------
+def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
+    """{plane or "all": {label: AUC and interval}} of ridge regression on features that nobody trained.
+
+    The suite's encoder at width 8 with random weights, its batch-norm statistics from 64 frames, sees every fourth frame whole; its
+    maps are pooled over frames, by mean and by maximum, at each of their places.
+    """
+    import torch
+
+    from sslm_core.encoder import Encoder, frozen, size
+    from sslm_core.warp import normalise
+
+    torch.set_num_threads(workers)
+    features = {}
+    for plane in PLANES:
+        torch.manual_seed(0)
+        encoder, volumes = Encoder(size("w8")), [normalise(torch.from_numpy(m[4][plane].copy()))[:, None] for m in seen]
+        with torch.no_grad():
+            for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+                norm.momentum = 1.0
+            encoder.train()(torch.cat([v[len(v) // 2, None] for v in volumes[:64]]))
+            encoder = frozen(encoder)
+            maps = [encoder(v) for v in volumes]  # [T, C, h, w]
+            features[plane] = torch.stack([torch.cat([m.mean(0), m.amax(0)]).flatten() for m in maps]).numpy()
+    features["all"] = np.concatenate(list(features.values()), 1)
+    truth = {label: np.array([m[2][label] for m in seen]) for label in WHERE}
+    return {p: {label: interval(t, ridge(x, t)) for label, t in truth.items()} for p, x in features.items()}
+
+
+def ridge(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Scores of standardised ridge regression on exams it has not seen; its penalty is chosen within the exams it fits."""
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    scores = np.empty(len(truth))
+    for fit, rest in folds(truth):
+        model = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(2, 6, 9), class_weight="balanced"))
+        scores[rest] = model.fit(x[fit], truth[fit]).decision_function(x[rest])
+    return scores
 
 
 def main(args=None):
@@ -189,13 +198,19 @@ def main(args=None):
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--probe", action="store_true", help="print also what random features of whole frames read")
     args = parser.parse_args(args)
-    seen = spread(look, [(args.seed, "train", i, args.size) for i in range(args.exams)], args.workers)
+    workers = args.workers or cores()
+    seen = look_at(args.seed, args.exams, args.size, workers)
     print(f"{args.exams} exams of {args.size} x {args.size}, seed {args.seed}; AUC (95 % interval), exams not seen in fitting")
     for label, (a, lo, hi) in ceiling(seen).items():
-        print(f"ceiling  {label:9s} histograms           {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if hi < .7 else 'ABOVE'} .70")
+        print(f"ceiling  {label:9s} histograms           {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if hi < 0.7 else 'ABOVE'} .70", flush=True)
     for label, (a, lo, hi) in floor(seen).items():
-        print(f"floor    {label:9s} told where to look   {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if a >= .85 else 'BELOW'} .85")
+        print(f"floor    {label:9s} told where to look   {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if a >= 0.85 else 'BELOW'} .85", flush=True)
+    if args.probe:
+        for plane, found in probe(seen, workers).items():
+            line = "".join(f"  {label} {a:.3f} ({lo:.3f}-{hi:.3f})" for label, (a, lo, hi) in found.items())
+            print(f"probe    {plane:9s}{line}", flush=True)
 
 
 if __name__ == "__main__":

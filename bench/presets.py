@@ -46,7 +46,7 @@ SMOKE = Preset(
         pretext=PretextConfig("fast", epochs=14, batch=32, lr=2e-3),
         clip=ClipConfig(frames=6, edge=1),
         downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
-                                    clips=4, hidden=32, views=1),  # fmt: skip
+                                    clips=4, tune_clips=2, hidden=32, views=1),  # fmt: skip
     ),
 )
 
@@ -57,14 +57,15 @@ CPU = Preset(
     frame=64,
     planes=(),
     seeds=(0, 1),
-    methods=("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "sslm-weighted", "sslm-adjusted"),
+    methods=("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "sslm-weighted", "sslm-adjusted",
+             "geometric"),  # fmt: skip
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=500),
         pretext=PretextConfig("fast", epochs=12, batch=64, lr=2e-3),
         clip=ClipConfig(frames=8, edge=2),
         downstream=DownstreamConfig(epochs=6, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
-                                    clips=8, hidden=32, views=1),  # fmt: skip
+                                    clips=8, tune_clips=2, hidden=32, views=1),  # fmt: skip
     ),
 )
 

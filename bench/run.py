@@ -9,7 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from sslm_core.checkpoint import Resume, load, locked, save, write_atomic
 from sslm_core.downstream import predict
 from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
+from sslm_core.features import Features
 from sslm_core.frames import Progress, joined, load_frames
 from sslm_core.pretext import Pretrained, fast_dtype
 from sslm_core.sslm import SSLMConfig
@@ -120,7 +121,12 @@ def run(job: Job, progress: Progress) -> float:
     synchronise(device)
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
     reported = load_frames(dataset.reported, job.plane, job.preset.frame, progress).to(device)
-    scores = predict(outcome.model, reported, torch.arange(len(reported)), config.clip, config.downstream, job.seed)
+    everyone = torch.arange(len(reported))
+    seen = reported
+    if outcome.model.frozen:  # cells that share an encoder share these maps too
+        content = code(job.frames(), "reported", dataset.reported.ids)
+        seen = Features(outcome.model.backbone, reported, everyone, config.downstream.dtype, replace(cell.cache, content=content))
+    scores = predict(outcome.model, seen, everyone, config.clip, config.downstream, job.seed)
     record = job.key() | {
         "plane": job.plane,
         "config": job.config(),
@@ -177,13 +183,13 @@ def training_flops(cell: Cell, outcome: Outcome) -> float:
         maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
         head = cost.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))
     return outcome.pretext_flops + cost.downstream(cell.config, frame, head, len(outcome.fitted.history), lengths[cell.fit],
-                                                   lengths[cell.tune], frozen=model.learnt is model.head)  # fmt: skip
+                                                   lengths[cell.tune], frozen=model.frozen)  # fmt: skip
 
 
 def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:
     """`config` with number types `auto` replaced by the one that is fastest on this device."""
     fast = fast_dtype(device)
-    return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), dtype=fast)
+    return replace(config, **{part: replace(getattr(config, part), dtype=fast)
                                           for part in ("pretext", "downstream") if getattr(config, part).dtype == "auto"})  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from .checkpoint import Resume
 from .clips import ClipConfig, clip_rows, prediction_clips, sample_clips
-from .features import Features, Scale, extract
+from .features import Features, Scale, maps_of
 from .frames import FrameStore, Progress, quiet
 from .heads import mask
 from .pretext import autocast, least_loss
@@ -33,6 +33,7 @@ class DownstreamConfig:
     optimiser: str = "rmsprop"  # or adam
     decay: float = 0.95  # of the learning rate, per epoch
     clips: int = 8  # per exam at prediction
+    tune_clips: int = 8  # per exam where an epoch is judged on tune
     head: str = "convlstm"
     hidden: int = 512
     freeze: bool = True  # of a pretrained encoder; False trains it on, end to end, as supervised training does
@@ -59,9 +60,13 @@ class ClipModel(nn.Module):
         self.backbone, self.head, self.scale, self.pace = backbone, head, scale or nn.Identity(), pace
 
     @property
+    def frozen(self) -> bool:
+        return not any(p.requires_grad for p in self.backbone.parameters())
+
+    @property
     def learnt(self) -> nn.Module:
         """What training changes: the head alone where the backbone is frozen."""
-        return self if any(p.requires_grad for p in self.backbone.parameters()) else self.head
+        return self.head if self.frozen else self
 
     def forward(self, x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """x: frames [B, T, H, W] in -1..1, or the backbone's maps [B, T, C, h, w]; count [B] real frames of each clip."""
@@ -121,17 +126,15 @@ def predict(model: ClipModel, store: FrameStore | Features, exams: torch.Tensor,
     a = 0
     while a < len(exams):
         some = exams[a : a + chunk]
+        chosen, count = prediction_clips(store.lengths[some], clip, config.clips, seed)  # [E, clips, T]
         if isinstance(store, Features) and store.whole:
-            source, index = store.maps, some.to(store.maps.offsets.device)
+            maps = store.clips(some.repeat_interleave(config.clips), chosen.flatten(0, 1))  # [E * clips, T, C, h, w]
         else:
             frames, numbers = (store.store, store.exams[some]) if isinstance(store, Features) else (store, some)
-            source = extract(model.backbone, frames, numbers, config.dtype)
-            index = torch.arange(len(some), device=source.offsets.device)
-        chosen, count = prediction_clips(source.lengths[index], clip, config.clips, seed)  # [E, clips, T]
-        rows = source.offsets[index][:, None, None] + chosen
-        maps = source.data[rows.flatten(0, 1)].to(store.lengths.device)  # [E * clips, T, C, h, w]
+            rows, where = (frames.offsets[numbers][:, None, None] + chosen).unique(return_inverse=True)
+            maps = torch.cat(list(maps_of(model.backbone, frames, rows, config.dtype)))[where.flatten(0, 1)]
         with autocast(maps.device, config.dtype):
-            logits = model(maps, count.to(maps.device).repeat_interleave(config.clips))
+            logits = model(maps, count.repeat_interleave(config.clips))
         scores.append(torch.sigmoid(logits.float()).unflatten(0, (len(some), config.clips)).mean(1))
         a += chunk
         chunk = max(1, min(16, PREDICTED * chunk // maps.numel()))  # the first exam has told how large the maps are

@@ -51,14 +51,6 @@ def maps_of(encoder, store: FrameStore, rows: torch.Tensor, dtype: str = "float3
             yield encoder(normalise(gray)[:, None]).half()
 
 
-def extract(encoder: nn.Module, store: FrameStore, exams: torch.Tensor, dtype: str = "float32") -> FrameStore:
-    """Maps of every frame of `exams` in their order, a FrameStore of float16 [N, C, h, w] on the store's device."""
-    exams = exams.to(store.data.device)
-    encoder.eval()
-    maps = torch.cat(list(maps_of(encoder, store, store.rows(exams), dtype)))
-    return FrameStore(maps, offsets_of(store.lengths[exams].tolist()).to(maps.device))
-
-
 class Features:
     """One view of the maps of `exams` (numbered here from 0): from a cache as far as it reaches, computed anew beyond it.
 

@@ -1,6 +1,6 @@
 """The method at a glance: pretrain -> freeze -> features -> fit -> predict; or, as an ablation, pretrain -> fit end to end."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -53,9 +53,9 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
     held = Features(encoder, store, tune, down.dtype, cache, progress=progress)
     scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if down.standardise else None
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), scale).to(device)
-    everyone = torch.arange(len(tune), device=device)
+    everyone, judging = torch.arange(len(tune), device=device), replace(down, clips=down.tune_clips)
     fitted = fit(model, FeatureClips(views, config.clip), truth[exams], torch.arange(len(exams), device=device),
-                 lambda m: predict(m, held, everyone, config.clip, down, seed), truth[tune], down, seed, loss, sampling,
+                 lambda m: predict(m, held, everyone, config.clip, judging, seed), truth[tune], down, seed, loss, sampling,
                  progress, resume)  # fmt: skip
     fitted.spent += sum(features.saved_seconds for features in (*views, held))
     return fitted, predict(fitted.model, held, everyone, config.clip, down, seed)
@@ -69,7 +69,8 @@ def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), pace=pace).to(device)
     clips = FrameClips(store, config.clip, clip_warp(config.clip, store.data.shape[-1], device))
-    fitted = fit(model, clips, truth, exams, lambda m: predict(m, store, tune, config.clip, down, seed), truth[tune], down, seed,
+    judging = replace(down, clips=down.tune_clips)
+    fitted = fit(model, clips, truth, exams, lambda m: predict(m, store, tune, config.clip, judging, seed), truth[tune], down, seed,
                  loss, sampling, progress, resume)  # fmt: skip
     return fitted, predict(fitted.model, store, tune, config.clip, down, seed)
 

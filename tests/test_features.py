@@ -11,7 +11,7 @@ from sslm_core.clips import ClipConfig, clip_warp
 from sslm_core.downstream import ClipModel, DownstreamConfig, FeatureClips, predict
 from sslm_core.encoder import frozen
 from sslm_core.errors import UserError
-from sslm_core.features import Features, Scale, extract
+from sslm_core.features import Features, Scale
 from sslm_core.frames import FrameStore, offsets_of
 from sslm_core.heads import clip_head
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
 def test_scale_has_mean_zero_and_spread_one(tmp_path):
     scale = Scale(4).measure(encoder(), store(), EXAMS, "float32")
-    maps = scale(extract(encoder(), store(), EXAMS).data.float())
+    maps = scale(features(tmp_path).maps.data.float())
     spread, mean = torch.std_mean(maps, (0, 2, 3))
     assert torch.allclose(mean, torch.zeros(4), atol=1e-2) and torch.allclose(spread, torch.ones(4), atol=1e-2)
 
