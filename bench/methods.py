@@ -68,7 +68,7 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
     if down.freeze if freeze is None else freeze:
         fitted, scores = diagnose(*terms, **common, cache=cell.cache)
     else:
-        fitted, scores = finetune(*terms, **common, pace=pace)
+        fitted, scores = finetune(*terms, **common, pace=pace, pretrained=True)
     seconds = more.pop("seconds", {}) | {"downstream": time.monotonic() - began + fitted.spent}
     return Outcome(fitted.model, scores, fitted, seconds=seconds, **more)
 
