@@ -217,7 +217,7 @@ def make(out: Path, config: PhantomConfig, workers: int | None = None, progress:
     tasks = ((out, config, split, i) for split in SPLITS for i in range(getattr(config, split)))
     total = config.train + config.valid
     workers = max(1, min(workers or cores(), total))
-    bar = tqdm(total=total, desc=f"phantom {config.size}x{config.size}", unit="exam", disable=not progress, file=sys.stderr)
+    bar = tqdm(total=total, desc=f"phantom {config.size}x{config.size}", unit="exam", disable=None if progress else True, file=sys.stderr)
     alone = workers == 1 or total < 6  # starting processes would cost more
     results = map(_write, tasks) if alone else in_processes(_write, tasks, workers)
     try:

@@ -124,8 +124,9 @@ def torn_acl(dice: Dice, origin, foot, add: Callable):
     a, b = np.array(origin), np.array(foot)
     at = dice.u(0.25, 0.65)
     middle = a + at * (b - a) + np.array([dice.n(0, 1), 0, -dice.u(0, 4)])
-    if dice.p(0.85):  # oedema and blood between the fibres and around
-        add(rod(a + 0.08 * (b - a), b, dice.u(5.5, 9), dice.u(5.5, 9)), (0, "oedema", dice.u(0.5, 1), ("soft", 0.3)), label="acl", soft=3)
+    if dice.p(0.9):  # oedema and blood between the fibres and around
+        add(rod(a + 0.08 * (b - a), b, dice.u(6.5, 10.5), dice.u(6.5, 10.5)), (0, "oedema", dice.u(0.5, 1), ("soft", 0.3)),
+            label="acl", soft=3)  # fmt: skip
     n = (b - a) / np.linalg.norm(b - a)
     torn = dice.pick("tear", "oedema", "synovium", weights=(0.3, 0.35, 0.35))
     if complete:
@@ -154,8 +155,8 @@ def torn_meniscus(dice: Dice, m: Meniscus, add: Callable):
     thick, depth = 1.6 + 2.4 * severity, dice.u(0.7, 1) if kind != "vertical" else dice.u(0.4, 0.75)
     spread = dice.u(0.5, 0.8) + 0.8 * severity
     add(m.tear(kind, angle, spread, thick, depth), (0, "tear", dice.u(0.85, 1)), label="meniscus", soft=0.3)
-    if dice.p(0.6):  # a parameniscal cyst
-        add(ellipsoid(m.at(angle, 1.2, 3), (dice.u(3.5, 7), dice.u(3.5, 7), dice.u(3, 6))), (0, "fluid", 1), label="meniscus")
+    if dice.p(0.75):  # a parameniscal cyst
+        add(ellipsoid(m.at(angle, 1.2, 3), (dice.u(4, 8.5), dice.u(4, 8.5), dice.u(3.5, 7))), (0, "fluid", 1), label="meniscus")
 
 
 def joint_fluid(dice: Dice, effusion: bool, add: Callable):
@@ -182,7 +183,7 @@ def bone_oedema(dice: Dice, places: list, femur: Shape, tibia: Shape, bone, add:
     """Bruises under the joint surface: bright where fat is suppressed, dark in T1. `places`: ("femur" or "tibia", centre)."""
     for name, c in places:
         home = femur if name == "femur" else tibia
-        add(inside(ellipsoid(dice.near(c, 2), (dice.u(7.5, 11.5), dice.u(7.5, 11.5), dice.u(7, 11))), home, grow=-1.2),
+        add(inside(ellipsoid(dice.near(c, 2), (dice.u(9, 14), dice.u(9, 14), dice.u(8, 13))), home, grow=-1.2),
             (0, "oedema", dice.u(0.75, 1), bone), label="abnormal", soft=4)  # fmt: skip
 
 
@@ -194,9 +195,9 @@ def bruises(dice: Dice, other: set[str], acl: bool, torn: set[int]) -> list:
         for _ in dice.few(1, 2):
             x = dice.pick(-1, 1) * 22
             places.append(dice.pick(("femur", (x, dice.u(-16, 14), dice.u(12, 22))), ("tibia", (x, dice.u(-18, 8), dice.u(-14, -6)))))
-    if acl and dice.p(0.65):
+    if acl and dice.p(0.75):
         places += [("femur", (22, dice.u(0, 10), dice.u(10, 16))), ("tibia", (22, dice.u(-18, -10), dice.u(-12, -7)))]
-    return places + [("tibia", ((2 * side - 1) * 24, dice.u(-16, 4), dice.u(-10, -6))) for side in torn if dice.p(0.3)]
+    return places + [("tibia", ((2 * side - 1) * 24, dice.u(-16, 4), dice.u(-10, -6))) for side in torn if dice.p(0.45)]
 
 
 def cartilage_defect(dice: Dice, femur: Shape, bent: Shape, cart: float, bone, add: Callable):

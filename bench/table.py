@@ -65,11 +65,12 @@ def aligned(head: list[str], lines: list[list[str]]) -> list[str]:
 
 def learnt(methods: dict[str, list[Scored]]) -> list[str]:
     """One sentence per pretext: its accuracy on frames of tune exams, which it has not seen, beside chance."""
-    lines = []
+    lines, told = [], []
     for name, seeds in methods.items():
         costs = [s.costs(job.plane) for s in seeds for job in s.jobs]
         accuracy = [cost["pretext_accuracy"] for cost in costs if "pretext_accuracy" in cost]
-        if accuracy:
+        if accuracy and accuracy not in told:  # methods that share a pretext tell of it once
+            told.append(accuracy)
             classes = costs[0]["pretext_classes"]
             lines.append(f"Pretext of {name}, on exams it was not trained on: {np.mean(accuracy):.1%} right "
                          f"({min(accuracy):.1%} to {max(accuracy):.1%} over planes and seeds; "
