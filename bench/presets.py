@@ -57,8 +57,7 @@ CPU = Preset(
     frame=64,
     planes=(),
     seeds=(0, 1),
-    methods=("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "sslm-weighted", "sslm-adjusted",
-             "geometric"),  # fmt: skip
+    methods=("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "sslm-weighted", "sslm-adjusted"),
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=500),

@@ -33,6 +33,7 @@ from .throughput import prediction, synchronise
 
 RECORD = 2  # goes up with every change to what run.json holds or to what scores depend on beside the settings
 CACHE = 8 << 30  # bytes of feature maps on disk
+CODE = ("--", ":(top)", ":(top,exclude)results.csv")  # git's word for all files but that one
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,13 +264,16 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The suite's own commit, with + where the working tree differs from it; empty outside a git checkout."""
+    """The suite's own commit, with + where the working tree differs from it; empty outside a git checkout.
+
+    The file of figures does not count: every run writes it.
+    """
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", *CODE) else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
