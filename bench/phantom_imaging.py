@@ -121,8 +121,9 @@ def evened(image: np.ndarray, how: float) -> np.ndarray:
     at, centre = np.arange(size, dtype=np.float32), (np.arange(n, dtype=np.float32) + 0.5) * coarse - 0.5
     weight = np.exp(-0.5 * ((at[:, None] - centre) * np.float32(6 * np.pi / size)) ** 2)  # 3 cycles per frame pass
     weight /= weight.sum(1, keepdims=True)
-    blocks = image[:, : n * coarse, : n * coarse].reshape(frames, n, coarse, n, coarse).mean((2, 4))
-    smooth = weight @ blocks @ weight.T
+    blocks = image[:, : n * coarse, : n * coarse].reshape(frames, n, coarse, n, coarse).mean((2, 4), dtype=np.float64)
+    # in float64, because a product of matrices rounds by the number of threads, and float32 would show it
+    smooth = (weight.astype(np.float64) @ blocks @ weight.T).astype(np.float32)
     image *= (smooth + np.float32(0.25 * smooth.mean())) ** np.float32(-how)
     return image
 
