@@ -41,18 +41,21 @@ def varied(config: SSLMConfig, variant: str) -> SSLMConfig:
             raise UserError(f"--set {pair}: expected PART.FIELD=VALUE with {', '.join([*WHOLE, *known])}")
         old = getattr(config, part)
         kind = typing.get_type_hints(type(old))[name]
-        config = dataclasses.replace(config, **{part: dataclasses.replace(old, **{name: read(pair, value, kind)})})
+        try:
+            config = dataclasses.replace(config, **{part: dataclasses.replace(old, **{name: read(value, kind)})})
+        except UserError as error:
+            raise UserError(f"--set {pair}: {error}") from None
     return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, positions=config.jigsaw.grid**2))
 
 
-def read(pair: str, text: str, kind) -> object:
+def read(text: str, kind) -> object:
     """`text` as a field of type `kind`; several numbers are joined by colons."""
     try:
         if isinstance(kind, types.GenericAlias):  # tuple[float, ...]
             return tuple(kind.__args__[0](word) for word in text.split(":"))
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        return kind(text)
+        return text if typing.get_origin(kind) is typing.Literal else kind(text)
     except (ValueError, KeyError):
         named = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers joined by colons")
-        raise UserError(f"--set {pair}: {text!r} is not {named}") from None
+        raise UserError(f"{text!r} is not {named}") from None

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
+from .errors import UserError
 from .frames import FrameStore
 from .seeds import generator
+from .settings import check
 from .warp import Warp, about_centre, product
 
 
@@ -18,6 +20,11 @@ class ClipConfig:
     angles: tuple[float, ...] = (-20, 0, 20)
     shifts: tuple[float, ...] = (-15, 0, 15)
     scales: tuple[float, ...] = (1.0, 1.15)
+
+    def __post_init__(self):
+        check(self, edge=0, angles=None, shifts=None)
+        if self.frames < 2 * self.edge:
+            raise UserError(f"frames = {self.frames}: expected {2 * self.edge} or more, {self.edge} from each end of the volume")
 
 
 def clip_warp(config: ClipConfig, frame: int, device: torch.device | str = "cpu") -> Warp:

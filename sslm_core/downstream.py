@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn as nn
@@ -13,9 +14,10 @@ from .checkpoint import Resume
 from .clips import ClipConfig, clip_rows, prediction_clips, sample_clips
 from .features import Features, Scale, maps_of
 from .frames import FrameStore, Progress, quiet
-from .heads import mask
+from .heads import HEADS, mask
 from .pretext import autocast, least_loss
 from .seeds import generator, seeded
+from .settings import Number, check
 from .warp import Warp, normalise
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits, target [B, L] -> 0-d, a mean over exams
@@ -30,16 +32,19 @@ class DownstreamConfig:
     batch: int = 1
     lrs: tuple[float, ...] = (1e-5,)
     trial: int = 30  # epochs that each learning rate is tried for before the best goes on alone
-    optimiser: str = "rmsprop"  # or adam
+    optimiser: Literal["rmsprop", "adam"] = "rmsprop"
     decay: float = 0.95  # of the learning rate, per epoch
     clips: int = 8  # per exam at prediction
     tune_clips: int = 8  # per exam where an epoch is judged on tune
-    head: str = "convlstm"
+    head: Literal[*HEADS] = "convlstm"
     hidden: int = 512
     freeze: bool = True  # of a pretrained encoder; False trains it on, end to end, as supervised training does
     standardise: bool = False  # frozen features per channel, by their mean and spread over the fit frames
     views: int = 4  # cached feature views of a fit exam: the frames as they are, and views - 1 augmented
-    dtype: str = "float32"
+    dtype: Number = "float32"
+
+    def __post_init__(self):
+        check(self)
 
     def optimise(self, model: "ClipModel") -> torch.optim.Optimizer:
         """Over what requires a gradient, the backbone's at its own pace."""

@@ -5,12 +5,14 @@ them, `grouped` and `sequential`, give the same figures; which is faster depends
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from .errors import UserError
+from .settings import check
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class EncoderConfig:
     bottleneck: int = 1  # divides the first width of each residual block
     positions: int = 9
     shared: bool = False  # one branch for all positions (siamese), an ablation
-    form: str = "auto"  # how the branches are run: grouped, sequential, or auto, by width
+    form: Literal["auto", "grouped", "sequential"] = "auto"  # how the branches are run; auto: by width
+
+    def __post_init__(self):
+        check(self)
 
     @property
     def channels(self) -> int:

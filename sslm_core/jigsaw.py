@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from .errors import UserError
 from .frames import FrameStore
 from .heads import PermutationHead
 from .seeds import derive, generator, seeded
+from .settings import check
 from .warp import Warp, normalise, product
 
 
@@ -20,11 +22,17 @@ class JigsawConfig:
 
     grid: int = 3
     permutations: int = 1000
-    choice: str = "random"  # or "hamming": far apart from each other
+    choice: Literal["random", "hamming"] = "random"  # hamming: far apart from each other
     angles: tuple[float, ...] = (-15, 0, 15)
     shifts: tuple[float, ...] = (-6, 0, 6)
     scales: tuple[float, ...] = (1.0, 1.1)
     gains: tuple[float, ...] = (0.85, 0.9, 1.0, 1.1, 1.15)
+
+    def __post_init__(self):
+        check(self, grid=2, angles=None, shifts=None)
+
+
+LEAST = 8  # pixels of a patch
 
 
 def patch_size(frame: int, grid: int) -> int:
@@ -38,8 +46,6 @@ def permutation_set(patches: int, count: int, seed: int, choice: str = "random")
     `hamming` adds, one at a time, the candidate whose least Hamming distance to those chosen is greatest (Noroozi & Favaro 2016),
     out of a random pool.
     """
-    if choice not in ("random", "hamming"):
-        raise UserError(f"choice of permutations {choice!r}: expected random or hamming")
     count = min(count, math.factorial(patches))
     pool = count if choice == "random" else min(10 * count, math.factorial(patches))
     draw = generator("cpu", derive(seed, "permutations", patches))
@@ -65,6 +71,8 @@ class Jigsaw:
 
     def __init__(self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu"):
         self.config, self.cell, self.patch = config, frame // config.grid, patch_size(frame, config.grid)
+        if self.patch < LEAST:
+            raise UserError(f"grid = {config.grid}: frames of {frame} pixels leave patches of {self.patch}, expected {LEAST} or more")
         self.permutations = permutation_set(config.grid**2, config.permutations, seed, config.choice).to(device)
         pixel = self.patch / 64
         self.warp = Warp(product(config.angles, [s * pixel for s in config.shifts], config.scales), self.patch, device)

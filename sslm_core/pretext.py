@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn as nn
@@ -12,6 +12,7 @@ from .checkpoint import Resume
 from .encoder import Encoder
 from .frames import FrameStore, Progress, quiet
 from .seeds import generator, seeded
+from .settings import Number, check
 
 
 class PretextTask(Protocol):
@@ -32,7 +33,7 @@ class PretextTask(Protocol):
 class PretextConfig:
     """How the pretext is optimised. Recipe `original` is the paper's; `fast` warms up, then decays to zero over the run."""
 
-    recipe: str = "original"
+    recipe: Literal["original", "fast"] = "original"
     epochs: int = 50
     draws: int = 16  # frames of each exam in an epoch
     batch: int = 16
@@ -40,7 +41,10 @@ class PretextConfig:
     decay: float = 0.95  # per epoch, recipe original
     warmup: float = 0.1  # share of the steps, recipe fast
     weight_decay: float = 0.01  # recipe fast
-    dtype: str = "float32"  # or bfloat16: autocast
+    dtype: Number = "float32"  # bfloat16: autocast
+
+    def __post_init__(self):
+        check(self, warmup=0, weight_decay=0)
 
     @property
     def look(self) -> int:

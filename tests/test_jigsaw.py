@@ -38,9 +38,9 @@ def test_hamming_sets_are_further_apart():
     assert least(permutation_set(9, 50, 0, "hamming")) > least(permutation_set(9, 50, 0))
 
 
-def test_unknown_choice_is_refused():
-    with pytest.raises(UserError, match="random or hamming"):
-        permutation_set(9, 10, 0, "best")
+def test_patches_too_small_are_refused():
+    with pytest.raises(UserError, match="8 or more"):
+        Jigsaw(JigsawConfig(grid=8), 64, seed=0)
 
 
 @pytest.mark.parametrize("frame, grid, patch", [(256, 3, 64), (64, 3, 16), (128, 3, 32), (256, 2, 96), (256, 4, 48)])

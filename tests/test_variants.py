@@ -29,7 +29,10 @@ def test_fields_are_replaced_and_typed():
 @pytest.mark.parametrize("text, word", [
     ("head=linear", "downstream.head"), ("downstream.head", "downstream.head"), ("downstream.colour=1", "downstream.head"),
     ("encoder=huge", "w8"), ("recipe=slow", "fast"), ("jigsaw.grid=two", "a whole number"), ("downstream.freeze=1", "true or false"),
-    ("downstream.lrs=1e-3;2", "joined by colons"),
+    ("downstream.lrs=1e-3;2", "joined by colons"), ("jigsaw.grid=0", "2 or more"), ("downstream.optimiser=sgd", "rmsprop or adam"),
+    ("pretext.dtype=float8", "float32 or"), ("downstream.epochs=0", "more than 0"), ("encoder.form=x", "grouped"),
+    ("pretext.recipe=slow", "original or fast"), ("downstream.lrs=-1", "more than 0"), ("downstream.lrs=nan", "finite"),
+    ("clip.frames=0", "more than 0"), ("clip.edge=9", "18 or more"), ("downstream.head=tail", "convlstm or"), ("clip.angles=inf", "finite"),
 ])  # fmt: skip
 def test_what_is_no_variant_is_named(text, word):
     with pytest.raises(UserError, match=word):

@@ -1,0 +1,33 @@
+"""What settings may be: one rule for every dataclass of settings, checked when one is made."""
+
+import dataclasses
+import math
+import typing
+
+from .errors import UserError
+
+Number = typing.Literal["float32", "bfloat16", "auto"]  # what networks compute in; auto: the fastest that the device has
+
+
+def check(config, **least) -> None:
+    """Raises UserError for a field that is not one of its Literal's words, or a number out of range.
+
+    Numbers are above 0; `least` names fields with another least value (allowed itself), None for any finite number.
+    """
+    kinds = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, named = getattr(config, field.name), f"{field.name} = {getattr(config, field.name)}"
+        if typing.get_origin(kinds[field.name]) is typing.Literal:
+            words = typing.get_args(kinds[field.name])
+            if value not in words:
+                raise UserError(f"{named}: expected {' or '.join(words)}")
+        if isinstance(value, (bool, str)):
+            continue
+        low = least.get(field.name, 0)
+        for number in value if isinstance(value, tuple) else (value,):
+            if low is not None and (number < low or number == low and field.name not in least):
+                raise UserError(f"{named}: expected {f'{low} or more' if field.name in least else 'more than 0'}")
+            if not math.isfinite(number):
+                raise UserError(f"{named}: expected a finite number")
+        if value == ():
+            raise UserError(f"{named}: expected at least one number")
