@@ -11,10 +11,11 @@ from sslm_core.exams import ENSEMBLES
 
 from . import cost, curve, metrics, phantom, results
 from .data import PROTOCOLS, Dataset, open_dataset, planes_of
+from .machine import cores
 from .methods import METHODS
 from .presets import PRESETS, Preset, preset
 from .results import Scored
-from .run import CACHE, Job, cores, forget
+from .run import CACHE, Job, forget
 from .sweep import say, sweep
 from .table import costs, table
 from .variants import canonical

@@ -19,18 +19,19 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from sslm_core.checkpoint import write_atomic
 from sslm_core.errors import UserError
+from sslm_core.files import write_atomic
 
+from .machine import cores
 from .phantom_anatomy import draw_knee
 from .phantom_canvas import Canvas
 from .phantom_findings import BOXES
 from .phantom_imaging import PLANES, acquire, draw_frames, spin_echo, tones, turn
-from .run import cores
 
-VERSION = "5"
+VERSION = "6"
 LABELS = ("abnormal", "acl", "meniscus")
 SPLITS = ("train", "valid")
 JOINT = ((0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
@@ -67,6 +68,7 @@ def labels_of(seed: int, split: str, number: int) -> dict[str, int]:
 
 
 # --- an exam --------------------------------------------------------------------------------------------------------------
+@threadpool_limits.wrap(limits=1, user_api="blas")  # products of matrices round by the number of threads
 def exam(seed: int, split: str, number: int, size: int = 256):
     """Volumes {plane: uint8 [T, H, W]}, labels {label: 0|1}, masks {plane: {label: bool [T, H, W]}} of the labels that are 1, and
     boxes {plane: {name: ((first, last), ...)}}: half-open index ranges of frames, rows and columns that hold the places of BOXES."""

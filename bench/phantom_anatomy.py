@@ -141,12 +141,21 @@ def under_the_skin(dice: Dice, wide: float, deep: float, cy: float, layer: float
         q = p + np.array([-np.sin(t) * dice.n(0, 9), np.cos(t) * dice.n(0, 9), dice.u(15, 60)])
         add(cord(bow(p, q, dice.near((0, 0, 0), 2.5)), dice.u(0.6, 2.4)), (0, dice.pick("vessel", "fluid", "septum"), 1))
     if dice.p(0.6):  # bursae before the patella and its tendon
-        add(ellipsoid(dice.near((-3, 47, dice.pick(-8, 30)), 5), (dice.u(4, 13), dice.u(0.8, 3), dice.u(4, 12))),
+        add(ellipsoid(dice.near((-3, 47, dice.pick(-8, 30)), 5), (dice.u(4, 14), dice.u(0.8, 4), dice.u(4, 14))),
             (0, "fluid", dice.u(0.5, 1)))  # fmt: skip
-    for _ in dice.few(0, 6):
+    for _ in dice.few(0, 9):
         t, r = dice.u(0, 6.28), dice.u(4, 16)
         add(ellipsoid((np.cos(t) * (wide - 4), cy + np.sin(t) * (deep - 4), dice.u(-50, 60)), (r, r, r * dice.u(1, 2))),
             (0, dice.pick("oedema", "vessel"), dice.u(0.2, 0.8), FAT), soft=6)  # fmt: skip
+
+
+def strains(dice: Dice, add):
+    """Swollen muscle in some knees, whatever else they have."""
+    if dice.p(0.5):
+        for _ in dice.few(1, 3):
+            places = (-34, 8, 70), (34, 6, 75), (28, -33, 60), (-23, -40, 55), (-21, -44, -50), (21, -44, -50), (6, -31, -70)
+            add(ellipsoid(dice.near(dice.pick(*places), 5), (dice.u(5, 11), dice.u(5, 11), dice.u(8, 22))),
+                (0, "oedema", dice.u(0.4, 0.9), MUSCLE), soft=4)  # fmt: skip
 
 
 def popliteal_fossa(dice: Dice, add):
@@ -245,6 +254,7 @@ def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
     fascia, skin, (wide, deep, cy, layer) = leg(dice)
     add(None, (0, "fat", 1, FAT))
     muscles(dice, add)
+    strains(dice, add)
     add(fascia, (0, "septum"), (0.9, "fat", 1, FAT))
     under_the_skin(dice, wide, deep, cy, layer, add)
     popliteal_fossa(dice, add)
@@ -283,11 +293,10 @@ def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
         scar = sheet(lo, hi, lambda x, m=middle, w=wave: np.float32(m) + np.float32(w) * np.cos(x * np.float32(0.115)), 0.5)
         add(inside(scar, bone, grow=-2), (0, "cortex", dice.u(0.1, 0.6)))
     add(cord([dice.near((36, -19, -15), 1.5), (37, -19, -30), (36, -16, -120)], 9, 6), (0, "cortex"), (1.3, marrow, 1, MARROW))  # fibula
-    both = union(femur, tibia)
     for _ in dice.few(4, 10):  # islands of red marrow
-        c = dice.near((0, -2, dice.pick(55, 90, -45, -80)), 9)
-        add(inside(ellipsoid(c, (dice.u(3, 11), dice.u(3, 10), dice.u(4, 14))), both, grow=-2),
-            (0, "red_marrow", dice.u(0.2, 0.9), MARROW), soft=5)  # fmt: skip
+        bone, z = dice.pick((femur, 55), (femur, 90), (tibia, -45), (tibia, -80))
+        add(inside(ellipsoid(dice.near((0, -2, z), 9), (dice.u(3, 11), dice.u(3, 10), dice.u(4, 14))), bone, grow=-2),
+            (0, dice.pick("red_marrow", "oedema"), dice.u(0.2, 0.9), MARROW), soft=5)  # fmt: skip
     bone_oedema(dice, bruises(dice, other, acl, torn), femur, tibia, MARROW, add)
     if "defect" in other:
         cartilage_defect(dice, femur, bend(femur, 0, hinge), cart, MARROW, add)

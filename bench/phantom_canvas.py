@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phantom_shapes import Shape
+from .phantom_shapes import ALL, NONE, Shape
 
 SLAB = 0.75  # thickness of a slice as a share of the distance between slices
 EDGE = 0.5  # width of the edge of a surface across the frame, in pixels
-GROUND, DEEP, STEP = 12_000, 3, 5  # voxels that are painted as one block; the coarse grid's steps in frames and pixels
+DEEP = 2  # frames of a tile
+AT_ONCE = 32_768  # voxels that are painted at once: their dozen arrays stay in the cache
 
 
 @dataclass(frozen=True)
@@ -57,32 +58,54 @@ class Canvas:
 
     Each voxel is a slab. A shape's share of it follows from the distance in the middle of the slab and from how fast that changes
     from frame to frame: the edge of a surface that runs obliquely through the slabs is as wide as it is in a real thick slice.
+
+    Voxels are kept by tiles, [tiles, DEEP * side * side], so that a shape is computed in the tiles that it touches alone.
     """
 
     def __init__(self, origin, steps, frames: int, size: int, signals: dict[str, float], textures: dict[str, Texture], warp, poor_fat=None):
         """`steps` [3, 3]: vectors (mm) from one frame, row, column to the next, in the knee's frame. `poor_fat`: (direction [3],
         start in mm, strength) of a region where the fat's signal is not suppressed."""
-        self.frames, self.size, self.signals = frames, size, signals
-        f = (np.arange(frames) + 0.5 - frames / 2).astype(np.float32)
-        p = (np.arange(size) + 0.5 - size / 2).astype(np.float32)
-        self.axes, self.steps, self.origin = (f, p, p), np.stack(steps), np.asarray(origin)
+        self.shape, self.signals = (frames, size, size), signals
+        self.tile = (DEEP, max(size // 32, 2), max(size // 32, 2))
+        self.tiles = tuple(-(-n // k) for n, k in zip(self.shape, self.tile))
+        self.steps, self.origin = np.stack(steps), np.asarray(origin)
         self.inverse = np.linalg.inv(self.steps)
         self.pixel, self.slab = float(np.linalg.norm(steps[1])), float(np.linalg.norm(steps[0]))
-        self.where = [self._line(d) for d in range(3)]
+        self.half_tile = np.linalg.norm(self.steps * np.array(self.tile)[:, None]) / 2
+        # along frames, rows and columns: where tiles start from the middle of the volume, and the steps to the voxels of a tile
+        self.starts = [(np.arange(m) * k + 0.5 - n / 2).astype(np.float32) for n, m, k in zip(self.shape, self.tiles, self.tile)]
+        self.within = [np.arange(k, dtype=np.float32) for k in self.tile]
+        self.where = [self._line(self.starts, d)[:, None] + self._line(self.within, d) + np.float32(self.origin[d]) for d in range(3)]
         self.texture = {name: self._texture(name, t) for name, t in textures.items()}
         if poor_fat:
             self._add_poor_fat(*poor_fat)
         moved = [self.waves(w) for w in warp]  # the warp makes every knee's shapes organic
+        self.slack = max(float(np.abs(by).max()) for by in moved) + (self.pixel + self.slab) / 2
         for here, by in zip(self.where, moved):
             here += by
-        self.slack = max(float(np.abs(by).max()) for by in moved) + (self.pixel + self.slab) / 2
-        self.image = np.zeros(self.where[0].shape, np.float32)
-        self.masks: dict[str, np.ndarray] = {}
-        self.held: dict[str, list] = {}  # index ranges outside of which a mask is empty
+        self.middle = [w.mean(1, keepdims=True) for w in self.where]  # of each tile
+        self.canvas = np.zeros(self.where[0].shape, np.float32)
+        self.marks: dict[str, np.ndarray] = {}
 
-    def _line(self, d: int) -> np.ndarray:
-        f, r, c = (a * np.float32(s) for a, s in zip(self.axes, self.steps[:, d]))
-        return (f[:, None] + r + np.float32(self.origin[d]))[:, :, None] + c
+    @property
+    def image(self) -> np.ndarray:
+        """What was painted: [T, H, W]."""
+        return self._frames(self.canvas)
+
+    @property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Of each label the share of each voxel that its findings fill and nothing hides: [T, H, W]."""
+        return {label: self._frames(mark) for label, mark in self.marks.items()}
+
+    def _frames(self, a: np.ndarray) -> np.ndarray:
+        (t, h, w), (i, j, k) = self.tiles, self.tile
+        whole = a.reshape(t, h, w, i, j, k).transpose(0, 3, 1, 4, 2, 5).reshape(t * i, h * j, w * k)
+        return np.ascontiguousarray(whole[tuple(slice(n) for n in self.shape)])
+
+    def _line(self, axes, d: int) -> np.ndarray:
+        """Coordinate d (mm) of all combinations of places along frames, rows and columns, flat."""
+        f, r, c = (a * np.float32(s) for a, s in zip(axes, self.steps[:, d]))
+        return (f[:, None, None] + r[:, None] + c).ravel()
 
     def _texture(self, name: str, t: Texture) -> np.ndarray:
         n = self.waves(t.waves)
@@ -108,22 +131,24 @@ class Canvas:
         x += self.where[2] * np.float32(way[2])
         x -= np.float32(start)
         x *= np.float32(1 / 18)
-        np.maximum(x, 0, out=x)
-        np.minimum(x, 1, out=x)
+        np.clip(x, NONE, ALL, out=x)
         x *= np.float32(strength)
         self.texture["fat"] += x
 
     def waves(self, w: Waves) -> np.ndarray:
-        """cos(k . p + phase) splits into (slice, row) times (column): one matrix product for all waves. [T, H, W]
+        """cos(k . p + phase) splits into a tile's part times a voxel's part: one matrix product for all waves. [tiles, voxels]
 
         A wave is damped by what averaging over a pixel leaves of it, so that small frames do not alias.
         """
         left_over = np.prod([np.sinc(w.k @ s / (2 * np.pi)) for s in self.steps[1:]], axis=0)
-        f, r, c = (np.exp(np.complex64(1j) * np.outer(a, w.k @ s).astype(np.float32)) for a, s in zip(self.axes, self.steps))  # [n, K]
-        left = f[:, None] * (r * np.exp(1j * (w.k @ self.origin + w.phase)).astype(np.complex64))  # [T, H, K]
-        right = (c * (w.size * left_over).astype(np.float32)).conj()  # [W, K]
-        left = left.reshape(-1, left.shape[-1]).view(np.float32)  # cos and sin side by side: [T * H, 2K]
-        return (left @ np.ascontiguousarray(right).view(np.float32).T).reshape(len(f), len(r), len(c))
+
+        def turns(axes):  # of frames, rows and columns: [n, K] each -> [n * n * n, K]
+            f, r, c = (np.exp(np.complex64(1j) * np.outer(a, w.k @ s).astype(np.float32)) for a, s in zip(axes, self.steps))
+            return ((f[:, None] * r)[:, :, None] * c).reshape(-1, c.shape[1])
+
+        first = np.exp(1j * (w.k @ self.origin + w.phase)) * w.size * left_over
+        left, right = turns(self.starts), (turns(self.within) * first.astype(np.complex64)).conj()
+        return left.view(np.float32) @ np.ascontiguousarray(right).view(np.float32).T  # cos and sin side by side
 
     def box(self, lo, hi, slack: float = 0.0) -> tuple[slice, slice, slice]:
         """Index ranges (frames, rows, columns) that hold a box of the knee's frame."""
@@ -131,56 +156,39 @@ class Canvas:
         middle = ((lo + hi) / 2 - self.origin) @ self.inverse
         half = ((hi - lo) / 2 + slack) @ np.abs(self.inverse)
         out = []
-        for m, h, axis in zip(middle.tolist(), half.tolist(), self.axes):
-            n, m = len(axis), m + len(axis) / 2 - 0.5
+        for m, h, n in zip(middle.tolist(), half.tolist(), self.shape):
+            m += n / 2 - 0.5
             out.append(slice(min(max(int(np.floor(m - h)), 0), n), min(max(int(np.ceil(m + h)) + 1, 0), n)))
         return tuple(out)
 
     def paint(self, layer: Layer):
         if layer.shape is None:  # the ground
             ((_, tissue, _, (name, amount), _),) = layer.shells
-            np.multiply(self.texture[name], np.float32(amount * self.signals[tissue]), out=self.image)
-            self.image += np.float32(self.signals[tissue])
+            np.multiply(self.texture[name], np.float32(amount * self.signals[tissue]), out=self.canvas)
+            self.canvas += np.float32(self.signals[tissue])
             return
+        if layer.label and layer.label not in self.marks:
+            self.marks[layer.label] = np.zeros(self.canvas.shape, np.float32)
+        touched = self._touched(layer)
+        step = AT_ONCE // self.canvas.shape[1]
+        for i in range(0, len(touched), step):
+            self._stroke(touched[i : i + step], layer)
+
+    def _touched(self, layer: Layer) -> np.ndarray:
+        """Numbers of the tiles that a layer may reach, by the distance from their middle."""
         reach = max([0.0] + [-s[0] for s in layer.shells]) + layer.soft / 2
         at = self.box(layer.shape.lo, layer.shape.hi, self.slack + reach)
-        if min(s.stop - s.start for s in at) <= 0:
-            return
-        if layer.label:
-            self.masks.setdefault(layer.label, np.zeros(self.image.shape, np.float32))
-            held = self.held.setdefault(layer.label, [(s.start, s.stop) for s in at])
-            self.held[layer.label] = [(min(a, s.start), max(b, s.stop)) for (a, b), s in zip(held, at)]
-        for part in self._blocks(at, layer.shape.distance, reach):
-            self._stroke(part, layer)
+        f, r, c = (np.arange(s.start // k, -(-s.stop // k)) for s, k in zip(at, self.tile))
+        tiles = ((f[:, None] * self.tiles[1] + r)[:, :, None] * self.tiles[2] + c).ravel()
+        d = layer.shape.distance(*(m.take(tiles, 0) for m in self.middle))[:, 0]
+        return tiles[d < 1.2 * self.half_tile + (self.pixel + self.slab) / 2 + reach]  # some distances are approximate
 
-    def _blocks(self, at, distance, reach):
-        """Boxes of a few frames, no larger than the shape needs there: found on a coarse grid first."""
-        n = [s.stop - s.start for s in at]
-        if n[0] * n[1] * n[2] < GROUND:
-            yield at
-            return
-        coarse = tuple(slice(min(s.start + k // 2, s.stop - 1), s.stop, k) for s, k in zip(at, (DEEP, STEP, STEP)))
-        d = distance(*(w[coarse] for w in self.where))
-        far = np.sqrt((DEEP * self.slab) ** 2 + 2 * (STEP * self.pixel) ** 2) * 0.6 + (self.pixel + self.slab) / 2 + reach
-        near = d < far
-        together = 2 if self.size <= 128 else 1
-        for i in range(0, len(near), together):
-            some = near[i : i + together].any(0)
-            rows, cols = np.flatnonzero(some.any(1)), np.flatnonzero(some.any(0))
-            if len(rows):
-                f = at[0].start + i * DEEP
-                last = at[0].stop if i + together >= len(near) else f + together * DEEP
-                ends = [(k[0], k[-1] + 1 if k[-1] < m - 1 else None) for k, m in zip((rows, cols), near.shape[1:])]
-                yield (slice(f, last), *(slice(s.start + a * STEP, s.stop if b is None else min(s.start + b * STEP, s.stop))
-                                         for s, (a, b) in zip(at[1:], ends)))  # fmt: skip
-
-    def _stroke(self, at, layer: Layer):
-        x, y, z = (np.ascontiguousarray(w[at]) for w in self.where)  # contiguous blocks stay in the cache
+    def _stroke(self, tiles: np.ndarray, layer: Layer):
+        x, y, z = (w.take(tiles, 0) for w in self.where)
         d = layer.shape.distance(x, y, z)
         per_width = self._per_width(d, layer.soft)
-        image = self.image[at].copy()
-        others = [self.masks[name][at] for name, held in self.held.items()
-                  if name != layer.label and all(a < s.stop and s.start < b for (a, b), s in zip(held, at))]  # fmt: skip
+        image = self.canvas.take(tiles, 0)
+        others = [mark for label, mark in self.marks.items() if label != layer.label and mark.take(tiles, 0).any()]
         for offset, tissue, opacity, texture, region in layer.shells:
             if region is None:
                 cover = d + np.float32(offset)
@@ -189,13 +197,11 @@ class Canvas:
                 np.maximum(cover, d + np.float32(offset), out=cover)
             cover *= per_width
             cover += np.float32(0.5)
-            np.maximum(cover, 0, out=cover)
-            np.minimum(cover, 1, out=cover)
-            for mask in others:  # what is painted over is no longer seen
-                mask *= 1 - cover * np.float32(opacity)
+            np.clip(cover, NONE, ALL, out=cover)
+            for mark in others:  # what is painted over is no longer seen
+                mark[tiles] *= 1 - cover * np.float32(opacity)
             if layer.label:
-                mask = self.masks[layer.label][at]
-                np.maximum(mask, cover, out=mask)
+                self.marks[layer.label][tiles] = np.maximum(self.marks[layer.label].take(tiles, 0), cover)
             if opacity != 1:
                 cover *= np.float32(opacity)
             signal = np.float32(self.signals[tissue])
@@ -203,23 +209,20 @@ class Canvas:
                 paint = signal - image
             else:
                 name, amount = texture
-                paint = self.texture[name][at] * (signal * np.float32(amount))
+                paint = self.texture[name].take(tiles, 0)
+                paint *= signal * np.float32(amount)
                 paint += signal
                 paint -= image
             paint *= cover
             image += paint
-        self.image[at] = image
+        self.canvas[tiles] = image
 
-    def _per_width(self, d: np.ndarray, soft: float):
+    def _per_width(self, d: np.ndarray, soft: float) -> np.ndarray:
         """-1 / the width (mm) of the edge: the pixel, and the change of distance from one slab to the next."""
-        if len(d) == 1:
-            return np.float32(-1 / (EDGE * self.pixel + soft + 0.5 * self.slab))
-        width = np.empty_like(d)
-        change = d[1:] - d[:-1]
-        np.abs(change, out=change)
-        width[0], width[-1] = change[0], change[-1]
-        np.add(change[1:], change[:-1], out=width[1:-1])
-        width[1:-1] *= np.float32(0.5)
+        d = d.reshape(len(d), DEEP, -1)
+        width = d[:, 1] - d[:, 0]
+        np.abs(width, out=width)
         width *= np.float32(SLAB)
         width += np.float32(EDGE * self.pixel + soft)
-        return np.divide(np.float32(-1), width, out=width)
+        np.divide(np.float32(-1), width, out=width)
+        return np.concatenate([width, width], 1)

@@ -86,12 +86,12 @@ def coil_bias(rng, frames: int, size: int, plane: str) -> np.ndarray:
     return np.exp(log)[None] * np.exp(along[:, None] + a[7] * t[:, None] * p)[:, None, :]
 
 
-def k_space(rng, size: int) -> np.ndarray:
-    """What the sampling leaves of each spatial frequency, [H, W] float32: the matrix, apodisation, sometimes ghosts.
+def k_space(rng, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the sampling leaves of each spatial frequency, along rows and along columns: the matrix, apodisation, sometimes ghosts.
 
-    It is real and even, so that two real frames can share one complex transform.
+    Both windows are real and even, so that each is a symmetric matrix [size, size] in the image: frame -> rows @ frame @ columns.
     """
-    k = np.abs(np.fft.fftfreq(size, 1 / size)).astype(np.float32)  # cycles per frame
+    k = np.abs(np.fft.fftfreq(size, 1 / size))  # cycles per frame
     read, phase, soft = rng.uniform(118, 170), rng.uniform(100, 160), rng.uniform(0.02, 0.25)
     swap, ghost = rng.random() < 0.5, rng.random() < 0.22
     strength, period = rng.uniform(0.02, 0.09), rng.uniform(2.2, 9.0)
@@ -102,7 +102,9 @@ def k_space(rng, size: int) -> np.ndarray:
     read, phase = window(read), window(phase)
     if ghost:  # periodic motion, along the phase direction
         phase = phase * (1 + strength * np.cos(2 * np.pi * k / period))
-    return (np.outer(read, phase) if swap else np.outer(phase, read)).astype(np.float32)
+    apart = np.subtract.outer(np.arange(size), np.arange(size)) % size
+    read, phase = (np.fft.ifft(w).real.astype(np.float32)[apart] for w in (read, phase))
+    return (read, phase) if swap else (phase, read)
 
 
 def leaked(image: np.ndarray, share: float) -> np.ndarray:
@@ -113,18 +115,26 @@ def leaked(image: np.ndarray, share: float) -> np.ndarray:
     return np.float32(1 - 2 * share) * image + np.float32(share) * (np.concatenate([first, image[:-1]]) + np.concatenate([image[1:], last]))
 
 
+def power(x: np.ndarray, exponent: float) -> np.ndarray:
+    """x ** exponent in place, for x >= 0: by exp and log, which numpy has in vector form."""
+    np.maximum(x, np.float32(1e-9), out=x)
+    np.log(x, out=x)
+    x *= np.float32(exponent)
+    return np.exp(x, out=x)
+
+
 def evened(image: np.ndarray, how: float) -> np.ndarray:
     """Brightness beyond about a third of the frame taken back by `how`, as scanners correct for surface coils: [T, H, W], in place."""
     frames, size, _ = image.shape
     coarse = size // 32 or 1
     n = size // coarse
     at, centre = np.arange(size, dtype=np.float32), (np.arange(n, dtype=np.float32) + 0.5) * coarse - 0.5
-    weight = np.exp(-0.5 * ((at[:, None] - centre) * np.float32(6 * np.pi / size)) ** 2)  # 3 cycles per frame pass
-    weight /= weight.sum(1, keepdims=True)
-    blocks = image[:, : n * coarse, : n * coarse].reshape(frames, n, coarse, n, coarse).mean((2, 4), dtype=np.float64)
-    # in float64, because a product of matrices rounds by the number of threads, and float32 would show it
-    smooth = (weight.astype(np.float64) @ blocks @ weight.T).astype(np.float32)
-    image *= (smooth + np.float32(0.25 * smooth.mean())) ** np.float32(-how)
+    near = np.exp(-0.5 * ((centre[:, None] - centre) * np.float32(6 * np.pi / size)) ** 2)  # 3 cycles per frame pass
+    linear = np.maximum(1 - np.abs(at[:, None] - centre) / coarse, 0)
+    near, linear = near / near.sum(1, keepdims=True), linear / linear.sum(1, keepdims=True)
+    smooth = near @ image[:, : n * coarse, : n * coarse].reshape(frames, n, coarse, n, coarse).mean((2, 4)) @ near.T
+    gain = power(smooth + np.float32(0.25 * smooth.mean()), -how)
+    image *= linear @ gain @ linear.T
     return image
 
 
@@ -134,29 +144,23 @@ def acquire(image: np.ndarray, rng, plane: str, tesla3: bool) -> np.ndarray:
     image: float32 [T, H, W] of true signals. Noise is drawn per pixel so that its density in k-space does not depend on H:
     a frame of 64 x 64 is as quiet as one of 256 x 256 averaged 4 x 4.
     """
-    frames, size, _ = image.shape
-    settings = PLANES[plane]
-    image = leaked(image, settings["leak"]) * coil_bias(rng, frames, size, plane)
+    size, settings = image.shape[-1], PLANES[plane]
+    image = leaked(image, settings["leak"]) * coil_bias(rng, len(image), size, plane)
     scale = float(np.percentile(image[:, ::2, ::2], 99)) or 1.0
     share = settings["noise"] * (0.75 if tesla3 else 1.0) * rng.uniform(0.7, 1.45)
     noise = rng.standard_normal(image.shape, np.float32)
     noise *= np.float32(scale * share * size / 256)
     image += noise
 
-    half = (frames + 1) // 2
-    z = np.zeros((half, size, size), np.complex64)  # two frames to a transform: one real, one imaginary
-    z.real, z.imag[: frames - half] = image[:half], image[half:]
-    z = np.fft.fft2(z)
-    z *= k_space(rng, size)
-    z = np.fft.ifft2(z)
-    image[:half], image[half:] = z.real, z.imag[: frames - half]
+    rows, columns = k_space(rng, size)
+    image = rows @ (image @ columns)
     image *= image
     noise *= noise  # of the other receiver channel: the same numbers, read backwards, are as good as new ones
     image += noise[::-1, ::-1, ::-1]
     np.sqrt(image, out=image)
     image = evened(image, settings["even"])
     image *= np.float32(1 / max(float(np.percentile(image[:, ::2, ::2], 99)), 1e-6))
-    np.power(image, np.float32(settings["curve"]), out=image)
+    image = power(image, settings["curve"])
     image *= np.float32(255)
     image -= np.float32(rng.uniform(0, 1.5))
     np.maximum(image, 0, out=image)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sslm_core.checkpoint import write_atomic
+from sslm_core.files import write_atomic
 
+from .machine import cores
 from .phantom import LABELS, exam, in_processes, labels_of
 from .phantom_imaging import PLANES
-from .run import cores
 
 OCTAVES = (2, 4, 8, 16, 32, 64, 96, 128)  # cycles per frame of 256 pixels
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)

@@ -8,10 +8,10 @@ import argparse
 
 import numpy as np
 
+from .machine import cores
 from .phantom import exam, in_processes
 from .phantom_findings import BOXES
 from .phantom_imaging import PLANES
-from .run import cores
 
 BINS = np.concatenate([[0, 1, 2, 4, 6, 9, 12, 16], np.arange(21, 250, 7), [251, 255, 256]])
 GRID = (8, 16, 16)  # frames, rows, columns that every box is resampled to

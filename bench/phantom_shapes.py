@@ -11,8 +11,7 @@ from itertools import product
 import numpy as np
 
 Field = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # coordinates in mm -> signed distance in mm
-FAR = 8.0  # mm: beyond this a lower bound of the distance will do
-BULGE = 4.0  # mm: how far the warp may carry voxels beyond the corners of their block
+NONE, ALL = np.float32(0), np.float32(1)  # np.clip is twice as fast as a maximum and a minimum, if its bounds are float32
 
 
 @dataclass(frozen=True)
@@ -55,47 +54,58 @@ def ellipsoid(centre, radii) -> Shape:
     return Shape(c - r, c + r, distance)
 
 
-def rod(a, b, ra: float, rb: float | None = None, flat=(1.0, 1.0, 1.0)) -> Shape:
-    """A capsule from a to b, radii ra and rb; `flat` stretches it along the axes (distances are then approximate)."""
-    rb = ra if rb is None else rb
-    f = _v(*flat)
-    a, b = _v(*a) / f, _v(*b) / f
-    d = b - a
-    along, least = d / np.float32(float(d @ d) + 1e-6), float(f.min())
-
-    def distance(x, y, z):
-        if least == 1 and f.max() == 1:
-            x, y, z = x - a[0], y - a[1], z - a[2]
-        else:
-            x, y, z = x * (1 / f[0]) - a[0], y * (1 / f[1]) - a[1], z * (1 / f[2]) - a[2]
-        t = x * along[0]
-        t += y * along[1]
-        t += z * along[2]
-        np.maximum(t, 0, out=t)
-        np.minimum(t, 1, out=t)
-        for w, slope in zip((x, y, z), d):
-            if slope:
-                w -= t * slope
-            w *= w
-        x += y
-        x += z
-        np.sqrt(x, out=x)
-        if rb != ra:
-            t *= np.float32(rb - ra)
-            x -= t
-        x -= np.float32(ra)
-        if least != 1:
-            x *= np.float32(least)
-        return x
-
-    r = max(ra, rb)
-    return Shape((np.minimum(a, b) - r) * f, (np.maximum(a, b) + r) * f, distance)
-
-
 def cord(points, ra: float, rb: float | None = None, flat=(1.0, 1.0, 1.0)) -> Shape:
-    """Rods joined at the points: a bent ligament, a vessel."""
-    radii = np.linspace(ra, ra if rb is None else rb, len(points))
-    return union(*(rod(p, q, r, s, flat) for p, q, r, s in zip(points[:-1], points[1:], radii[:-1], radii[1:])))
+    """Capsules joined at the points: a bent ligament, a vessel. The radius goes from `ra` to `rb`; `flat` stretches the cross-section
+    along the axes (distances are then approximate)."""
+    f = _v(*flat)
+    p = np.asarray(points, np.float32) / f
+    radii = np.linspace(ra, ra if rb is None else rb, len(p), dtype=np.float32)[:, None]
+    centre = p.mean(0)
+    a, d = p[:-1] - centre, p[1:] - p[:-1]
+    dd = (d * d).sum(1, keepdims=True) + np.float32(1e-6)
+    along, start, aa = d / dd, (d * a).sum(1, keepdims=True) / dd, (a * a).sum(1, keepdims=True)
+    factors, least = np.concatenate([along, -2 * a]), f.min()
+
+    def distance(x, y, z):  # of all segments [S, N] at once: |q - a - t d|^2 = |q|^2 - 2 a.q + |a|^2 - t (2 t0 - t) |d|^2
+        q = np.stack((x, y, z)).reshape(3, -1)
+        if flat != (1.0, 1.0, 1.0):
+            q /= f[:, None]
+        q -= centre[:, None]
+        t, far = np.split(factors @ q, 2)
+        t -= start
+        near = np.clip(t, NONE, ALL)
+        t *= np.float32(2)
+        t -= near
+        t *= near
+        t *= dd
+        far -= t
+        far += aa
+        q *= q
+        qq = q[0]
+        qq += q[1]
+        qq += q[2]
+        if rb is None:
+            far = far.min(0)
+        far += qq
+        np.abs(far, out=far)  # rounding may leave less than 0
+        np.sqrt(far, out=far)
+        if rb is None:
+            far -= radii[0]
+        else:
+            near *= radii[1:] - radii[:-1]
+            near += radii[:-1]
+            far -= near
+            far = far.min(0)
+        if least != 1:
+            far *= least
+        return far.reshape(x.shape)
+
+    widest = radii.max()
+    return Shape((p.min(0) - widest) * f, (p.max(0) + widest) * f, distance)
+
+
+def rod(a, b, ra: float, rb: float | None = None, flat=(1.0, 1.0, 1.0)) -> Shape:
+    return cord((a, b), ra, rb, flat)
 
 
 def bow(a, b, sag, n: int = 4) -> list:
@@ -106,40 +116,24 @@ def bow(a, b, sag, n: int = 4) -> list:
 
 def union(*shapes: Shape, smooth: float = 0.0) -> Shape:
     """All of them; edges between them are rounded over `smooth` mm."""
-    bounds = [(tuple(map(float, s.lo)), tuple(map(float, s.hi))) for s in shapes]
-    far = smooth + FAR
 
     def distance(x, y, z):
-        d = None
-        for s, gap in zip(shapes, _gaps(bounds, x, y, z)):
-            if gap > far:
-                d = np.full(x.shape, gap, np.float32) if d is None else np.minimum(d, np.float32(gap), out=d)
-                continue
+        d = shapes[0].distance(x, y, z)
+        for s in shapes[1:]:
             e = s.distance(x, y, z)
-            if d is None:
-                d = e
-            elif smooth:
+            if smooth:
                 h = d - e
                 np.abs(h, out=h)
                 np.subtract(np.float32(smooth), h, out=h)
                 np.maximum(h, 0, out=h)
                 h *= h
                 h *= np.float32(0.25 / smooth)
-                np.minimum(d, e, out=d)
+            np.minimum(d, e, out=d)
+            if smooth:
                 d -= h
-            else:
-                np.minimum(d, e, out=d)
         return d
 
     return Shape(np.min([s.lo for s in shapes], 0) - smooth / 4, np.max([s.hi for s in shapes], 0) + smooth / 4, distance)
-
-
-def _gaps(bounds, x, y, z) -> list[float]:
-    """A lower bound (mm) of each shape's distance from a block of voxels, read off the block's corners."""
-    ends = tuple(slice(None, None, max(n - 1, 1)) for n in x.shape)
-    corners = [w[ends].ravel().tolist() for w in (x, y, z)]
-    lo, hi = [min(c) - BULGE for c in corners], [max(c) + BULGE for c in corners]
-    return [max(0.0, *(a - h for a, h in zip(s, hi)), *(l - b for l, b in zip(lo, t))) for s, t in bounds]
 
 
 def inside(shape: Shape, *others: Shape | Field, grow: float = 0.0) -> Shape:

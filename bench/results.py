@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sslm_core.checkpoint import write_atomic
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES, MACRO
+from sslm_core.files import write_atomic
 from sslm_core.pretext import least_loss
 
 from . import intervals, metrics

@@ -4,9 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import json
-import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,24 +14,25 @@ import numpy as np
 import torch
 
 from sslm_core.cache import Cache
-from sslm_core.checkpoint import Resume, load, locked, save, write_atomic
+from sslm_core.checkpoint import Resume, load, save
 from sslm_core.downstream import predict
 from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
 from sslm_core.features import Features
+from sslm_core.files import locked, write_atomic
 from sslm_core.frames import Progress, joined, load_frames
 from sslm_core.pretext import Pretrained, fast_dtype
 from sslm_core.sslm import SSLMConfig
 
 from . import cost
 from .data import Dataset
+from .machine import commit, cores, processor
 from .methods import METHODS, Cell, Outcome
 from .presets import Preset
 from .throughput import prediction, synchronise
 
 RECORD = 2  # goes up with every change to what run.json holds or to what scores depend on beside the settings
 CACHE = 8 << 30  # bytes of feature maps on disk
-CODE = ("--", ":(top)", ":(top,exclude)results.csv")  # git's word for all files but that one
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,32 +247,3 @@ def environment(device: torch.device) -> dict[str, str]:
     """What a figure was measured on and with."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {"machine": f"{name}, {cores()} cores", "torch": torch.__version__, "python": platform.python_version(), "commit": commit()}
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The suite's own commit, with + where the working tree differs from it; empty outside a git checkout.
-
-    The file of figures does not count: every run writes it.
-    """
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", *CODE) else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""

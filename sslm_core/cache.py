@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import locked
 from .errors import UserError
+from .files import locked
 
 HEADER = 128  # bytes, of a .npy file of this kind
 

@@ -1,34 +1,14 @@
-"""Files that are whole or absent, and loops that go on where they were killed."""
+"""Checkpoints: loops that go on where they were killed."""
 
-import contextlib
-import fcntl
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from .errors import UserError
+from .files import write_atomic
 from .seeds import rng_states, set_rng_states
-
-
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """`write(temporary)` beside `path`, flushed to disk and renamed over it: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from None
-    except RuntimeError as error:  # torch.save's word for a full disk
-        raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]}); free space or choose another folder") from None
-    finally:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            temporary.unlink()
 
 
 def save(path: Path, state: dict) -> None:
@@ -41,15 +21,6 @@ def load(path: Path) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start anew") from None
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time is inside; the lock goes with its process, however that ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class Resume:

@@ -3,8 +3,9 @@ import pickle
 import pytest
 import torch
 
-from sslm_core.checkpoint import Resume, load, save, write_atomic
+from sslm_core.checkpoint import Resume, load, save
 from sslm_core.errors import UserError
+from sslm_core.files import write_atomic
 
 
 class Evil:

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY = {
     "sslm_core": {"torch", "numpy"},
     "baselines": {"sslm_core", "torch", "numpy"},
-    "bench": {"baselines", "sslm_core", "torch", "numpy", "sklearn", "tqdm", "matplotlib", "pytest_benchmark"},
+    "bench": {"baselines", "sslm_core", "torch", "numpy", "sklearn", "tqdm", "matplotlib", "threadpoolctl", "pytest_benchmark"},
 }
 
 

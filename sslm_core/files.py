@@ -1,0 +1,36 @@
+"""Files that are whole or absent, and a lock between processes. No torch: what only writes files starts fast."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .errors import UserError
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """`write(temporary)` beside `path`, flushed to disk and renamed over it: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from None
+    except RuntimeError as error:  # torch.save's word for a full disk
+        raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]}); free space or choose another folder") from None
+    finally:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time is inside; the lock goes with its process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
