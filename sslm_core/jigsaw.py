@@ -32,7 +32,7 @@ class JigsawConfig:
         check(self, grid=2, angles=None, shifts=None)
 
 
-LEAST = 8  # pixels of a patch
+LEAST = 4  # pixels of a patch
 
 
 def patch_size(frame: int, grid: int) -> int:

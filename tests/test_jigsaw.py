@@ -39,8 +39,8 @@ def test_hamming_sets_are_further_apart():
 
 
 def test_patches_too_small_are_refused():
-    with pytest.raises(UserError, match="8 or more"):
-        Jigsaw(JigsawConfig(grid=8), 64, seed=0)
+    with pytest.raises(UserError, match="4 or more"):
+        Jigsaw(JigsawConfig(grid=16), 64, seed=0)
 
 
 @pytest.mark.parametrize("frame, grid, patch", [(256, 3, 64), (64, 3, 16), (128, 3, 32), (256, 2, 96), (256, 4, 48)])
