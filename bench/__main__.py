@@ -9,7 +9,7 @@ import torch
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES
 
-from . import cost, curve, metrics, phantom, results
+from . import compare, cost, curve, metrics, phantom, results
 from .data import PROTOCOLS, Dataset, open_dataset, planes_of
 from .machine import cores
 from .methods import METHODS
@@ -106,7 +106,7 @@ def by_method(jobs: list[Job], done: list[Job]) -> dict[str, list[Scored]]:
     for method in dict.fromkeys(job.method for job in jobs):
         mine = [job for job in jobs if job.method == method]
         if all(job in done for job in mine):
-            scored[method] = [Scored([j for j in mine if j.seed == seed]) for seed in dict.fromkeys(j.seed for j in mine)]
+            scored[method] = [Scored([j.folder for j in mine if j.seed == seed]) for seed in dict.fromkeys(j.seed for j in mine)]
     return scored
 
 
@@ -149,6 +149,8 @@ def seed_number(text: str) -> int:
 VERBS = {
     "run": (run_arguments, run_main, "train and score methods, print the table, write results.csv"),
     "cost": (cost.add_arguments, cost.main, "what a preset would cost on MRNet, computed before anything is run"),
+    "compare": (compare.add_arguments, compare.main, "paired differences of stored runs, with verdicts"),
+    "results": (results.add_arguments, results.main, "derive the rows of results.csv again from stored runs"),
     "curve": (curve.add_arguments, curve.main, "pretext accuracy against training seconds, of stored runs"),
     "phantom": (phantom.add_arguments, phantom.main, "make the embedded data set, or look at it"),
 }

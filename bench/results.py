@@ -1,5 +1,6 @@
 """results.csv: its schema, and upserts of rows derived from stored runs. Rows of others are kept."""
 
+import argparse
 import csv
 import math
 from pathlib import Path
@@ -12,7 +13,7 @@ from sslm_core.files import write_atomic
 from sslm_core.pretext import least_loss
 
 from . import intervals, metrics
-from .run import Job, read_json, read_scores
+from .run import RECORD, read_json, read_scores
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
@@ -29,20 +30,22 @@ RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals
 
 
 class Scored:
-    """Stored scores of one method, variant and seed: its planes and their ensemble, all on the same exams."""
+    """Stored scores of one method, variant and seed: its planes and their ensembles, all on the same exams."""
 
-    def __init__(self, jobs: list[Job]):
-        self.jobs = sorted(jobs, key=lambda job: job.plane)
-        self.records = {job.plane: read_json(job.folder / "run.json") for job in self.jobs}
-        stored = {job.plane: read_scores(job.folder / "scores.csv") for job in self.jobs}
-        first = stored[self.jobs[0].plane]
-        for job in self.jobs:
-            for split, (ids, truth, _) in stored[job.plane].items():
+    def __init__(self, folders: list[Path]):
+        found = [(read_json(folder / "run.json"), folder) for folder in folders]
+        found.sort(key=lambda pair: pair[0]["plane"])
+        self.records = {record["plane"]: record for record, _ in found}
+        stored = {record["plane"]: read_scores(folder / "scores.csv") for record, folder in found}
+        record, home = found[0]
+        first = stored[record["plane"]]
+        for other, folder in found:
+            for split, (ids, truth, _) in stored[other["plane"]].items():
                 if ids != first[split][0] or (truth != first[split][1]).any():
-                    raise UserError(f"{job.folder}/scores.csv: not the exams of {self.jobs[0].folder}; run both again with --force")
-        record = self.records[self.jobs[0].plane]
+                    raise UserError(f"{folder}/scores.csv: not the exams of {home}; run both again with --force")
+        self.key = {name: record[name] for name in KEY if name not in ("plane", "label")}
         self.labels, self.minority = tuple(record["labels"]), np.array(record["minority"])
-        self.tune_truth, self.truth = first["tune"][1], first["reported"][1]
+        self.ids, self.tune_truth, self.truth = first["reported"][0], first["tune"][1], first["reported"][1]
         self.tune = {plane: sets["tune"][2] for plane, sets in stored.items()}
         self.scores = {plane: sets["reported"][2] for plane, sets in stored.items()}
         planes = dict(self.tune), dict(self.scores)
@@ -50,13 +53,17 @@ class Scored:
             self.tune[name], self.scores[name], _ = metrics.ensemble(self.tune_truth, *planes, how)
         self.operating = {plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority) for plane in self.tune}
 
+    def shown(self, ensemble: str) -> str:
+        """The plane that stands for all: the only one, or the `ensemble`."""
+        return ensemble if len(self.records) > 1 else next(iter(self.records))
+
     def threshold(self, plane: str) -> np.ndarray:
         return np.array(self.operating[plane].threshold)
 
     def rows(self) -> list[dict]:
         """Rows of results.csv: every plane, and the ensembles if they are of all the data has; every label and macro."""
         resamples = intervals.weights(self.truth, RESAMPLES)
-        whole = set(self.records) == set(self.jobs[0].dataset.train.planes)
+        whole = set(self.records) == set(next(iter(self.records.values()))["planes"])
         return [row for plane in self.scores if whole or plane not in ENSEMBLES for row in self._plane(plane, resamples)]
 
     def _plane(self, plane: str, resamples: np.ndarray) -> list[dict]:
@@ -65,7 +72,7 @@ class Scored:
         auc = intervals.auc_draws(truth, score[None], resamples)
         recall = intervals.recall_draws(truth, score[None], resamples, self.minority, self.threshold(plane)[None])
         behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority)
-        common = self.jobs[0].key() | {"plane": plane} | self.costs(plane)
+        common = self.key | {"plane": plane} | self.costs(plane)
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
             a = intervals.interval(auc[:, :, i], behind[0][i])
@@ -94,6 +101,25 @@ class Scored:
             row["pretext_accuracy"] = float(np.mean([epoch["tune_accuracy"] for epoch in pretexts]))
             row["pretext_classes"] = records[0]["pretext_classes"]
         return row
+
+
+GROUP = ("dataset", "digest", "preset", "protocol", "device")  # what runs must share to be compared
+
+
+def stored(out: Path) -> dict[tuple, dict[str, list[Scored]]]:
+    """All runs below a folder: GROUP -> name of method and variant -> one Scored per seed. Raises UserError where there are none."""
+    cells: dict = {}
+    for path in sorted(out.rglob("run.json")):
+        record = read_json(path)
+        if record.get("record") != RECORD:
+            raise UserError(f"{path}: stored by another version of this suite; run it again, or move its folder out of {out}")
+        name = " ".join(filter(None, (record["method"], record["variant"])))
+        seeds = cells.setdefault(tuple(record[key] for key in GROUP), {}).setdefault(name, {})
+        seeds.setdefault(record["seed"], []).append(path.parent)
+    if not cells:
+        raise UserError(f"--out {out}: holds no finished run; run one first: python -m bench run --out {out}")
+    return {group: {name: [Scored(folders) for _, folders in sorted(seeds.items())] for name, seeds in names.items()}
+            for group, names in cells.items()}  # fmt: skip
 
 
 def text(value) -> str:
@@ -135,3 +161,15 @@ def upsert(path: Path, rows: list[dict]) -> None:
             out.writerows(table[key] for key in sorted(table))
 
     write_atomic(path, write)
+
+
+# --- command line ---------------------------------------------------------------------------------------------------------
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
+    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)")
+
+
+def main(args: argparse.Namespace) -> None:
+    rows = [row for names in stored(args.out).values() for seeds in names.values() for scored in seeds for row in scored.rows()]
+    upsert(args.results, rows)
+    print(f"{args.results}: {len(rows)} rows derived from {args.out}")

@@ -31,7 +31,7 @@ from .methods import METHODS, Cell, Outcome
 from .presets import Preset
 from .throughput import prediction, synchronise
 
-RECORD = 2  # goes up with every change to what run.json holds or to what scores depend on beside the settings
+RECORD = 3  # goes up with every change to what run.json holds or to what scores depend on beside the settings
 CACHE = 8 << 30  # bytes of feature maps on disk
 
 
@@ -129,6 +129,8 @@ def run(job: Job, progress: Progress) -> float:
     scores = predict(outcome.model, seen, everyone, config.clip, config.downstream, job.seed)
     record = job.key() | {
         "plane": job.plane,
+        "planes": dataset.train.planes,
+        "record": RECORD,
         "config": job.config(),
         "labels": dataset.train.labels,
         "minority": dataset.minority.tolist(),

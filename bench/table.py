@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 
+from sslm_core.exams import MACRO
+
 from . import intervals
+from .compare import AUC, Draws, differences, drawn, footing
 from .results import COSTS, Scored
+from .text import aligned, number
 
 REFERENCE = "sslm"
-
-
-def number(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}".replace("0.", ".", 1)
 
 
 def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
@@ -19,27 +19,19 @@ def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
 
     ensemble: the one of ENSEMBLES that stands for several planes.
     """
+    draws = drawn(methods, ensemble)
     first = next(iter(methods.values()))[0]
     truth, labels, minority = first.truth, first.labels, first.minority
-    plane = ensemble if len(first.jobs) > 1 else first.jobs[0].plane
-    resamples = intervals.weights(truth)
-    auc, found, kept = {}, {}, {}
-    for name, seeds in methods.items():
-        score = np.stack([s.scores[plane] for s in seeds])  # [S, E, L]
-        threshold = np.stack([s.threshold(plane) for s in seeds])
-        auc[name] = intervals.auc_draws(truth, score, resamples)
-        found[name] = intervals.recall_draws(truth, score, resamples, minority, threshold)
-        kept[name] = intervals.recall_draws(truth, score, resamples, 1 - minority, threshold)
     head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in labels), "minority recall", "95 %", "(majority)"]
     behind, behind_minority = intervals.exams_behind(truth)[-1], intervals.exams_behind(truth, minority)[-1]
     lines = []
-    for name, seeds in methods.items():
-        a = intervals.interval(auc[name][:, :, -1], behind)
-        r = intervals.interval(found[name][:, :, -1], behind_minority)
-        lines.append([name, str(len(seeds)), number(a.value), f"{number(a.low)}-{number(a.high)}",
-                      *(number(auc[name][0, :, i].mean()) for i in range(len(labels))),
-                      number(r.value), f"{number(r.low)}-{number(r.high)}", f"({number(kept[name][0, :, -1].mean())})"])  # fmt: skip
-    return "\n".join([*aligned(head, lines), "", *learnt(methods), *decided(methods, auc, found, len(truth))])
+    for name, d in draws.items():
+        a = intervals.interval(d.auc[:, :, -1], behind)
+        r = intervals.interval(d.recall[:, :, -1], behind_minority)
+        lines.append([name, str(len(d.seeds)), number(a.value), f"{number(a.low)}-{number(a.high)}",
+                      *(number(d.auc[0, :, i].mean()) for i in range(len(labels))),
+                      number(r.value), f"{number(r.low)}-{number(r.high)}", f"({number(d.kept[0, :, -1].mean())})"])  # fmt: skip
+    return "\n".join([*aligned(head, lines), "", *learnt(methods), *decided(draws, len(truth))])
 
 
 def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
@@ -47,8 +39,7 @@ def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
     head = ["method", "parameters", "trainable", "training s", "training TFLOP", "GFLOP/exam", "exams/s", "peak MB"]
     lines = []
     for name, seeds in methods.items():
-        plane = ensemble if len(seeds[0].jobs) > 1 else seeds[0].jobs[0].plane
-        rows = [s.costs(plane) for s in seeds]
+        rows = [s.costs(s.shown(ensemble)) for s in seeds]
         mean = {key: float(np.mean([row[key] for row in rows])) for key in (*COSTS, "train_seconds")}
         lines.append([name, f"{mean['parameters']:.0f}", f"{mean['trainable']:.0f}", f"{mean['train_seconds']:.0f}",
                       f"{mean['train_flops'] / 1e12:.3g}", f"{mean['flops_per_exam'] / 1e9:.3g}", f"{mean['exams_per_s']:.3g}",
@@ -56,18 +47,11 @@ def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
     return "\n".join(aligned(head, lines))
 
 
-def aligned(head: list[str], lines: list[list[str]]) -> list[str]:
-    """Columns of text: the first to the left, figures to the right, a rule below the head."""
-    widths = [max(map(len, column)) for column in zip(head, *lines)]
-    rows = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))) for line in (head, *lines)]
-    return [rows[0], "  ".join("-" * w for w in widths), *rows[1:]]
-
-
 def learnt(methods: dict[str, list[Scored]]) -> list[str]:
     """One sentence per pretext: its accuracy on frames of tune exams, which it has not seen, beside chance."""
     lines, told = [], []
     for name, seeds in methods.items():
-        costs = [s.costs(job.plane) for s in seeds for job in s.jobs]
+        costs = [s.costs(plane) for s in seeds for plane in s.records]
         accuracy = [cost["pretext_accuracy"] for cost in costs if "pretext_accuracy" in cost]
         if accuracy and accuracy not in told:  # methods that share a pretext tell of it once
             told.append(accuracy)
@@ -78,29 +62,24 @@ def learnt(methods: dict[str, list[Scored]]) -> list[str]:
     return lines
 
 
-def decided(methods: dict, auc: dict, found: dict, exams: int) -> list[str]:
+def decided(draws: dict[str, Draws], exams: int) -> list[str]:
     """One sentence per opponent of SSLM: the paired difference in macro AUC and minority recall, and the verdict after Holm."""
-    others = [name for name in methods if name != REFERENCE]
-    if REFERENCE not in methods or not others:
+    if REFERENCE not in draws or len(draws) < 2:
         return []
-    what = (("macro AUC", auc), ("minority recall", found))
-    paired = {(o, figure): intervals.paired(draws[REFERENCE][:, :, -1], draws[o][:, :, -1]) for o in others for figure, draws in what}
-    adjusted = dict(zip(paired, intervals.holm([d.p for d in paired.values()])))
+    found = differences(draws, REFERENCE, (MACRO,))
     lines = []
-    for other in others:
+    for other in dict.fromkeys(d.second for d in found):
         parts = []
-        for figure, _ in what:
-            d = paired[other, figure]
-            if math.isnan(d.value):
+        for d in found:
+            if d.second != other:
+                continue
+            figure, e = f"macro {d.figure}" if d.figure == AUC else d.figure, d.estimate
+            if math.isnan(e.value):
                 parts.append(f"{figure} undefined on these exams")
                 continue
-            verdict = intervals.verdict(d, adjusted[other, figure])
-            text = f"{figure} {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]: {verdict}"
-            if verdict == "undecided" and math.isfinite(need := intervals.exams_to_decide(d.value, d.se_exams, exams)):
-                text += f" (about {need:,} exams would decide it alone)"
+            text = f"{figure} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]: {d.verdict}"
+            if d.verdict == "undecided" and math.isfinite(d.needed):
+                text += f" (about {d.needed:,} exams would decide it alone)"
             parts.append(text)
         lines.append(f"SSLM against {other}: " + "; ".join(parts) + ".")
-    over = next(iter(paired.values())).over
-    few = f"With fewer than {intervals.MIN_SEEDS} seeds this" if over == intervals.MODELS else "This"
-    lines.append(f"{few} holds for the {over}, on {exams} exams; p values by Holm over the {len(paired)} comparisons.")
-    return lines
+    return [*lines, footing(found, exams)]

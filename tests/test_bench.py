@@ -265,3 +265,43 @@ def test_scores_have_the_documented_columns(first_run):
     assert list(rows[0]) == ["split", "exam", "label", "truth", "score"]
     assert {r["split"] for r in rows} == {"tune", "reported"} and {r["label"] for r in rows} == {"acl", "meniscus"}
     assert len(rows) == (4 + 8) * 2
+
+
+def test_stored_runs_give_the_same_rows_again(first_run, tmp_path):
+    assert main(["results", "--out", str(first_run / "runs"), "--results", str(tmp_path / "again.csv")]) == 0
+    assert (tmp_path / "again.csv").read_bytes() == (first_run / "results.csv").read_bytes()
+
+
+def test_compare_agrees_with_the_table(first_run, exams_folder, capsys):
+    assert bench(exams_folder, first_run) == 0
+    table = capsys.readouterr().out
+    assert main(["compare", "sslm", "random", "supervised", "--out", str(first_run / "runs"), "--csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert len(rows) == 2 * 2 * 3  # opponents x figures x (labels + macro)
+    for row in rows:
+        if row["label"] == "macro" and row["difference"] != "-":
+            figure = "macro AUC" if row["figure"] == "AUC" else row["figure"]
+            assert f"{figure} {row['difference']} [{row['low']}, {row['high']}]" in table
+        assert (row["p DeLong"] != "-") == (row["figure"] == "AUC" and row["label"] != "macro" and row["difference"] != "-")
+    assert main(["compare", "random", "sslm", "--out", str(first_run / "runs"), "--markdown"]) == 0
+    assert "| random | sslm | AUC | acl |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words, told", [
+    (["compare", "sslm", "magic"], "magic: no stored run"), (["compare", "sslm"], "name another method"),
+    (["compare", "sslm", "random", "--of", "full"], "nothing fits"), (["results", "--out", "nowhere"], "holds no finished run"),
+])  # fmt: skip
+def test_what_cannot_be_compared_is_one_line(first_run, tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    runs = [] if "--out" in words else ["--out", str(first_run / "runs")]
+    assert main([*words, *runs]) == 2
+    err = capsys.readouterr().err
+    assert told in err and len(err.splitlines()) == 1
+
+
+def test_runs_of_another_version_are_named(first_run, tmp_path, capsys):
+    shutil.copytree(first_run, tmp_path / "old")
+    path = stored(tmp_path / "old", "run.json")["random-axial-s0-cpu"]
+    path.write_text(path.read_text().replace('"record": ', '"record": 9'))
+    assert main(["results", "--out", str(tmp_path / "old" / "runs"), "--results", str(tmp_path / "r.csv")]) == 2
+    assert "another version" in capsys.readouterr().err and not (tmp_path / "r.csv").exists()

@@ -1,0 +1,158 @@
+"""Which differences are real: paired comparisons of stored runs on the same exams.
+
+A difference is the mean over seeds; its interval comes from one bootstrap over exams that both share (see intervals), its verdict
+after Holm over all comparisons shown. DeLong's test stands beside the AUC of each label as a cross-check.
+"""
+
+import argparse
+import csv
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sslm_core.errors import UserError
+from sslm_core.exams import ENSEMBLES, MACRO
+
+from . import intervals
+from .results import GROUP, Scored, stored
+from .text import aligned
+
+AUC, RECALL = "AUC", "minority recall"
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A method's figures on the exams and on every resample, [1 + R, S, labels + 1] each; the majority's recall is `kept`."""
+
+    seeds: list[Scored]
+    score: np.ndarray  # [S, E, L]
+    auc: np.ndarray
+    recall: np.ndarray
+    kept: np.ndarray
+
+    def of(self, figure: str) -> np.ndarray:
+        return self.auc if figure == AUC else self.recall
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of `first` less that of `second`. label: a label, or macro."""
+
+    first: str
+    second: str
+    figure: str
+    label: str
+    values: tuple[float, float]
+    estimate: intervals.Estimate
+    adjusted: float  # p after Holm
+    delong: float  # p, of one label's AUC; else NaN
+    needed: float  # exams
+
+    @property
+    def verdict(self) -> str:
+        return intervals.verdict(self.estimate, self.adjusted) if math.isfinite(self.estimate.value) else "undefined"
+
+
+def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
+    """Every method's draws, from one set of resamples. Raises UserError where methods were not scored on the same exams and planes."""
+    first = next(iter(methods.values()))[0]
+    for name, seeds in methods.items():
+        for s in seeds:
+            if s.ids != first.ids or (s.truth != first.truth).any() or s.labels != first.labels or set(s.records) != set(first.records):
+                raise UserError(f"{name} was not run on the same exams and planes as {next(iter(methods))}; run both in one command")
+    plane, weights = first.shown(ensemble), intervals.weights(first.truth)
+    out = {}
+    for name, seeds in methods.items():
+        score = np.stack([s.scores[plane] for s in seeds])  # [S, E, L]
+        threshold = np.stack([s.threshold(plane) for s in seeds])
+        recalls = (intervals.recall_draws(first.truth, score, weights, c, threshold) for c in (first.minority, 1 - first.minority))
+        out[name] = Draws(seeds, score, intervals.auc_draws(first.truth, score, weights), *recalls)
+    return out
+
+
+def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]) -> list[Difference]:
+    """`reference` against every other method, in AUC and minority recall, for `labels` (macro among them or alone)."""
+    first = draws[reference].seeds[0]
+    names = (*first.labels, MACRO)
+    pairs = [(o, figure, names.index(label)) for o in draws if o != reference for figure in (AUC, RECALL) for label in labels]
+    found = [intervals.paired(draws[reference].of(figure)[:, :, k], draws[o].of(figure)[:, :, k]) for o, figure, k in pairs]
+    out = []
+    for (other, figure, k), estimate, adjusted in zip(pairs, found, intervals.holm([e.p for e in found])):
+        delong = math.nan
+        if figure == AUC and k < len(first.labels):
+            delong = intervals.delong(first.truth[:, k], draws[reference].score[:, :, k], draws[other].score[:, :, k]).p
+        values = tuple(float(draws[name].of(figure)[0, :, k].mean()) for name in (reference, other))
+        needed = intervals.exams_to_decide(estimate.value, estimate.se_exams, len(first.truth))
+        out.append(Difference(reference, other, figure, names[k], values, estimate, float(adjusted), delong, needed))
+    return out
+
+
+def footing(found: list[Difference], exams: int) -> str:
+    """What the verdicts are about."""
+    over = found[0].estimate.over
+    few = f"With fewer than {intervals.MIN_SEEDS} seeds this" if over == intervals.MODELS else "This"
+    return f"{few} holds for the {over}, on {exams} exams; p values by Holm over the {len(found)} comparisons."
+
+
+# --- command line ---------------------------------------------------------------------------------------------------------
+HEAD = ("first", "second", "figure", "label", "first's", "second's", "difference", "low", "high", "p", "p Holm", "p DeLong", "verdict",
+        "exams to decide")  # fmt: skip
+
+
+def cells(d: Difference) -> list[str]:
+    def number(value: float, form: str) -> str:
+        return format(value, form) if math.isfinite(value) else "-"
+
+    e = d.estimate
+    return [d.first, d.second, d.figure, d.label, *(number(v, ".3f") for v in d.values),
+            *(number(v, "+.3f") for v in (e.value, e.low, e.high)), *(number(p, ".4f") for p in (e.p, d.adjusted, d.delong)), d.verdict,
+            number(d.needed, ",.0f") if d.verdict == "undecided" else ""]  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("methods", nargs="+", metavar="METHOD",
+                        help="the first against each other one; of a variant: 'METHOD PART.FIELD=VALUE'")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
+    parser.add_argument("--of", metavar="WORDS", default="",
+                        help="which runs, where several data sets, presets, protocols or devices are stored: some of their names, "
+                             "comma-separated")  # fmt: skip
+    parser.add_argument("--ensemble", default=next(iter(ENSEMBLES)), choices=tuple(ENSEMBLES), help="how planes are joined")
+    parser.add_argument("--csv", action="store_true", help="print comma-separated values")
+    parser.add_argument("--markdown", action="store_true", help="print a markdown table")
+
+
+def chosen(groups: dict, words: str, out: Path) -> tuple:
+    """The one group that has all of the comma-separated `words`."""
+    wanted = [w.strip() for w in words.split(",") if w.strip()]
+    fitting = [group for group in groups if set(wanted) <= set(group)]
+    if len(fitting) != 1:
+        held = "; ".join(", ".join(group) for group in fitting or groups)
+        raise UserError(f"--of {words or '(not given)'}: {'several fit' if fitting else 'nothing fits'} in {out}: {held}")
+    return fitting[0]
+
+
+def main(args: argparse.Namespace) -> None:
+    groups = stored(args.out)
+    group = chosen(groups, args.of, args.out)
+    names = list(dict.fromkeys(args.methods))
+    for name in names:
+        if name not in groups[group]:
+            raise UserError(f"{name}: no stored run of {', '.join(group)}; there are {', '.join(groups[group])}")
+    if len(names) < 2:
+        raise UserError(f"compare {names[0]}: name another method to compare it with; there are {', '.join(groups[group])}")
+    draws = drawn({name: groups[group][name] for name in names}, args.ensemble)
+    first = draws[names[0]].seeds[0]
+    found = differences(draws, names[0], (*first.labels, MACRO))
+    lines = [cells(d) for d in found]
+    if args.csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([HEAD, *lines])
+        return
+    if args.markdown:
+        print("\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ["---"] * len(HEAD), *lines)))
+    else:
+        print(f"{', '.join(f'{k} {v}' for k, v in zip(GROUP, group))}; {first.shown(args.ensemble)}")
+        print("\n".join(aligned(list(HEAD), lines)))
+    print(footing(found, len(first.truth)))
