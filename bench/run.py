@@ -197,10 +197,15 @@ def prepare(job: Job) -> None:
     """What a cell's scores and memory figure may depend on in this process."""
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        pin_kernels()
     elif job.preset.threads:
         torch.set_num_threads(job.preset.threads)
+
+
+def pin_kernels() -> None:
+    """What a GPU computes with."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def forget(job: Job) -> None:
