@@ -1,8 +1,10 @@
 """What the speed suite times of the part that sees labels: features, head, prediction; and how cost grows with the work."""
 
 import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -11,7 +13,7 @@ from sslm_core.downstream import ClipModel, FeatureClips, FrameClips, bce, predi
 from sslm_core.encoder import frozen, size
 from sslm_core.exams import read_volume
 from sslm_core.features import Features, maps_of
-from sslm_core.frames import FrameStore, load_frames, offsets_of, resize
+from sslm_core.frames import FrameStore, load_frames, offsets_of, packed_frames, resize
 from sslm_core.pretext import autocast
 from sslm_core.seeds import generator
 from sslm_core.sslm import SSLMConfig, new_encoder, new_head
@@ -64,6 +66,12 @@ def downstream_cases(setting: Setting) -> list[Case]:
     def model() -> ClipModel:
         return model_of(config, device)
 
+    def read(packed: bool):
+        some, folder = exams_of(setting.data).subset(range(exams)), tempfile.TemporaryDirectory()  # gone with the work
+        if packed:
+            return lambda: packed_frames(Path(folder.name), some, PLANE, frame)
+        return lambda: load_frames(some, PLANE, frame)
+
     def features():
         store = frames_of(setting.data, frame, device)
         rows = store.rows(torch.arange(exams, device=device))
@@ -112,6 +120,8 @@ def downstream_cases(setting: Setting) -> list[Case]:
         Case(group, "file to scores, frame by frame, each once", lambda: single_frames(True), exams, "exams"),
         Case(group, "file to scores, all exams", lambda: from_files(exams), exams, "exams", more=more),
         Case(group, "file to scores, one exam", lambda: from_files(1), 1, "exams", more=more),
+        Case(group, "frames read from volumes", lambda: read(False), exams, "exams"),
+        Case(group, "frames from a packed file, checked", lambda: read(True), exams, "exams"),
         Case(group, "features", features, exams, "exams", flops=True, more={"dtype": down.dtype, **more}),
         Case(group, "head's epoch, cached features", head, exams, "exams", more=more),
     ]
