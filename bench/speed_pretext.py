@@ -1,6 +1,7 @@
 """What the speed suite times of the pretext, beside the machine's own roofs: jigsaw batches, the encoder, the training step."""
 
 import importlib.util
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -143,12 +144,11 @@ def encoder_group(setting: Setting, name: str, config: SSLMConfig, frame: int, b
     """The parts of a training step of one encoder, in each type; `plain`: against nine plain branches too."""
     batch = 2 if setting.quick else batch
     group = f"{name}, batch {batch}"
-    steps: dict = {}
+    steps = weakref.WeakValueDictionary()  # gone when the group has been timed
 
     def step(dtype: str, plain: bool = False) -> Step:
-        if (dtype, plain) not in steps:
-            steps[dtype, plain] = Step(config, frames_of(setting.data, frame, setting.device), batch, dtype, plain)
-        return steps[dtype, plain]
+        made = steps.get((dtype, plain)) or Step(config, frames_of(setting.data, frame, setting.device), batch, dtype, plain)
+        return steps.setdefault((dtype, plain), made)
 
     cases = []
     if plain:
@@ -169,7 +169,8 @@ def encoder_cases(setting: Setting) -> list[Case]:
     """Presets as they are, and every width on patches of 64."""
     if setting.gpu:
         config = replace(FULL.sslm, encoder=size("skid-v1"))
-        return encoder_group(setting, "pretext of skid-v1", config, FULL.frame, 256)
+        return [*encoder_group(setting, "pretext of skid-v1", config, FULL.frame, 256),
+                *encoder_group(setting, "pretext of full", FULL.sslm, FULL.frame, FULL.sslm.pretext.batch)]  # fmt: skip
     presets = [
         *encoder_group(setting, "pretext of smoke", SMOKE.sslm, SMOKE.frame, SMOKE.sslm.pretext.batch, SMOKE.threads),
         *encoder_group(setting, "pretext of cpu", CPU.sslm, CPU.frame, CPU.sslm.pretext.batch, CPU.threads),

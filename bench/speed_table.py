@@ -133,7 +133,8 @@ def goals(records: list[dict]) -> str:
     part = share(records, step) if step else None
     add("GPU: training step of skid-v1, batch 256, of the measured peak", part and 100 * part, 50, form="{:.0f} %", device="cuda")
     add("GPU: 18,080 samples of skid-v1's pretext", loop and EPOCH[0] / rate(loop), 12, False, "{:.3g} s", "cuda")
-    add("GPU: wait for data, pretext of skid-v1", waiting("pretext of skid-v1", "cuda"), 2, False, "{:.2f} %", "cuda")
+    for name in ("skid-v1", "full"):
+        add(f"GPU: wait for data, pretext of {name}", waiting(f"pretext of {name}", "cuda"), 2, False, "{:.2f} %", "cuda")
     for name, goal in (("live", 120), ("cached features", 15)):
         epoch = case("downstream, skid-v1", f"head's epoch, {name}", "cuda")
         add(f"GPU: head's epoch of 1,130 exams, {name}, scaled", epoch and EPOCH[1] / rate(epoch), goal, False, "{:.3g} s", "cuda")

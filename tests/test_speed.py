@@ -1,13 +1,15 @@
 """The speed suite: its opponents do the same work and stay what they are, it times in turns, and its verb runs. No time is asserted."""
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from conftest import write_exams
 
-from bench import phantom, speed_measure
+from bench import phantom, speed_measure, speed_pretext
 from bench.__main__ import main
 from bench.speed import GROUPS, cases_of
 from bench.speed_measure import Case, Setting, measure
@@ -66,6 +68,19 @@ def test_cases_are_timed_in_turns():
     found = measure(cases, torch.device("cpu"), 1, quick=True)
     assert calls[-6:] == list("abcabc") and calls[:-6] == list("aabbcc")  # in turns, after each has been warmed up
     assert [len(found[name].seconds) for name in "abc"] == [2, 2, 2]
+
+
+def test_models_of_a_group_are_gone_after_it(monkeypatch, tmp_path):
+    exams = write_exams(tmp_path / "exams", train=4, valid=4, planes=("sagittal",), size=64)
+    made = weakref.WeakSet()
+    start = speed_pretext.Step.__init__
+    monkeypatch.setattr(speed_pretext.Step, "__init__", lambda self, *given: (made.add(self), start(self, *given))[0])
+    cases = [case for case in cases_of(Setting(torch.device("cpu"), True, exams), ["encoder"]) if case.group.startswith("pretext of smoke")]
+    works = [case.make() for case in cases]
+    assert len(made) == 1  # one model for all cases of its type
+    del works
+    gc.collect()
+    assert len(made) == 0
 
 
 def test_peak_memory_is_that_of_the_call():
@@ -139,8 +154,8 @@ def everything(monkeypatch):
 
 def test_every_goal_finds_its_cases(everything):
     lines = goals(everything).splitlines()[2:]
-    assert len(lines) == 20 and all(line.endswith(("met", "missed")) for line in lines)
-    assert sum(line.endswith("no GPU timed") for line in goals(records_of("cpu")).splitlines()) == 6
+    assert len(lines) == 21 and all(line.endswith(("met", "missed")) for line in lines)
+    assert sum(line.endswith("no GPU timed") for line in goals(records_of("cpu")).splitlines()) == 7
     assert "kornia, batch 64" in table(everything) and "skid-v1" in table(everything)
 
 
