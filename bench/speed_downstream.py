@@ -114,18 +114,17 @@ def downstream_cases(setting: Setting) -> list[Case]:
 
         return work
 
-    more = {"role": "downstream"}
     cases = [
         Case(group, "file to scores, frame by frame of each clip", lambda: single_frames(False), exams, "exams"),
         Case(group, "file to scores, frame by frame, each once", lambda: single_frames(True), exams, "exams"),
-        Case(group, "file to scores, all exams", lambda: from_files(exams), exams, "exams", more=more),
-        Case(group, "file to scores, one exam", lambda: from_files(1), 1, "exams", more=more),
+        Case(group, "file to scores, all exams", lambda: from_files(exams), exams, "exams"),
+        Case(group, "file to scores, one exam", lambda: from_files(1), 1, "exams"),
         Case(group, "frames read from volumes", lambda: read(False), exams, "exams"),
         Case(group, "frames from a packed file, checked", lambda: read(True), exams, "exams"),
-        Case(group, "features", features, exams, "exams", flops=True, more={"dtype": down.dtype, **more}),
-        Case(group, "head's epoch, cached features", head, exams, "exams", more=more),
+        Case(group, "features", features, exams, "exams", flops=True, more={"dtype": down.dtype}),
+        Case(group, "head's epoch, cached features", head, exams, "exams"),
     ]
-    return [*cases, Case(group, "head's epoch, live", live, exams, "exams", more=more)]
+    return [*cases, Case(group, "head's epoch, live", live, exams, "exams")]
 
 
 def volumes(lengths: list[int], frame: int, device: torch.device) -> FrameStore:

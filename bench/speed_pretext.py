@@ -156,7 +156,7 @@ def encoder_group(setting: Setting, name: str, config: SSLMConfig, frame: int, b
                           more={"dtype": "float32"}))  # fmt: skip
     dtypes = setting.dtypes[-1:] if setting.gpu else setting.dtypes
     for dtype in dtypes:
-        more = {"dtype": dtype, "role": "encoder"}
+        more = {"dtype": dtype}
         cases += [
             Case(group, f"step, {dtype}", lambda dtype=dtype: step(dtype).train, batch, threads=threads, flops=True, more=more),
             Case(group, f"forward, {dtype}", lambda dtype=dtype: step(dtype).forward, batch, threads=threads, flops=True, more=more),
