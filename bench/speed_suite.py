@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from .run import cores, environment, pin_kernels
+from .machine import cores
+from .run import environment, pin_kernels
 from .speed import cases_of
 from .speed_measure import Replay, Setting, measure, say
 
