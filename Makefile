@@ -2,13 +2,16 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: bench smoke test test-slow lint clean
+.PHONY: bench smoke speed test test-slow lint clean
 
 bench: .venv/made  ## the comparison on the embedded data set
 	$(PY) -m bench run --preset cpu
 
 smoke: .venv/made  ## the same in about a minute, too small to conclude from
 	$(PY) -m bench run --preset smoke
+
+speed: .venv/made  ## the suite's parts timed beside their opponents
+	$(PY) -m bench speed
 
 test: .venv/made
 	$(PY) -m pytest

@@ -4,15 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES
 
-from . import compare, cost, curve, metrics, phantom, results
+from . import compare, cost, curve, metrics, phantom, results, speed
 from .data import PROTOCOLS, Dataset, open_dataset, planes_of
 from .machine import cores
 from .methods import METHODS
+from .options import device_of, listed, seed_number
 from .presets import PRESETS, Preset, preset
 from .results import Scored
 from .run import CACHE, Job, forget
@@ -119,39 +118,13 @@ def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
     return open_dataset(root, "phantom", chosen, code, args.protocol)
 
 
-def device_of(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
-    return name
-
-
-def listed(given: str | None, default, known, option: str) -> list[str]:
-    """The names of a comma-separated option, each of which must be known."""
-    if not given:
-        return list(default)
-    names = given.split(",")
-    for name in names:
-        if name not in known:
-            raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
-    return list(dict.fromkeys(names))
-
-
-def seed_number(text: str) -> int:
-    if not text.strip().isdecimal():
-        raise UserError(f"--seeds {text}: expected whole numbers, comma-separated")
-    return int(text)
-
-
 VERBS = {
     "run": (run_arguments, run_main, "train and score methods, print the table, write results.csv"),
     "cost": (cost.add_arguments, cost.main, "what a preset would cost on MRNet, computed before anything is run"),
     "compare": (compare.add_arguments, compare.main, "paired differences of stored runs, with verdicts"),
     "results": (results.add_arguments, results.main, "derive the rows of results.csv again from stored runs"),
     "curve": (curve.add_arguments, curve.main, "pretext accuracy against training seconds, of stored runs"),
+    "speed": (speed.add_arguments, speed.main, "time the data path, the encoder and the downstream part beside their opponents"),
     "phantom": (phantom.add_arguments, phantom.main, "make the embedded data set, or look at it"),
 }
 

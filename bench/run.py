@@ -20,7 +20,7 @@ from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
 from sslm_core.features import Features
 from sslm_core.files import locked, write_atomic
-from sslm_core.frames import Progress, joined, load_frames
+from sslm_core.frames import Progress, joined, packed_frames
 from sslm_core.pretext import Pretrained, fast_dtype
 from sslm_core.sslm import SSLMConfig
 
@@ -112,7 +112,8 @@ def run(job: Job, progress: Progress) -> float:
         drop_leftovers(job.folder)
     # named after the settings: what a killed run of other settings has left is not in the way
     resume = Resume(job.folder / f"downstream-{job.config()}.ckpt", identity(job) | {"method": job.method, "config": job.config()})
-    store = joined([load_frames(exams, job.plane, job.preset.frame, progress) for exams in dataset.sets]).to(device)
+    packed = job.home / "frames"
+    store = joined([packed_frames(packed, exams, job.plane, job.preset.frame, progress) for exams in dataset.sets]).to(device)
     truth = torch.from_numpy(np.concatenate([exams.truth for exams in dataset.sets])).to(device, torch.float32)
     cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, progress, resume,
                 Cache(job.home / "features", job.cache, job.frames()),
@@ -120,7 +121,7 @@ def run(job: Job, progress: Progress) -> float:
     outcome = METHODS[job.method](cell)
     synchronise(device)
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
-    reported = load_frames(dataset.reported, job.plane, job.preset.frame, progress).to(device)
+    reported = packed_frames(packed, dataset.reported, job.plane, job.preset.frame, progress).to(device)
     everyone = torch.arange(len(reported))
     seen = reported
     if outcome.model.frozen:  # cells that share an encoder share these maps too
@@ -199,10 +200,15 @@ def prepare(job: Job) -> None:
     """What a cell's scores and memory figure may depend on in this process."""
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        pin_kernels()
     elif job.preset.threads:
         torch.set_num_threads(job.preset.threads)
+
+
+def pin_kernels() -> None:
+    """What a GPU computes with."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def forget(job: Job) -> None:

@@ -18,7 +18,7 @@ from .heads import HEADS, mask
 from .pretext import autocast, least_loss
 from .seeds import generator, seeded
 from .settings import Number, check
-from .warp import Warp, normalise
+from .warp import Warp
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits, target [B, L] -> 0-d, a mean over exams
 Sampling = Callable[[torch.Tensor], torch.Tensor]  # truth [n, L] -> weights [n] by which exams are drawn
@@ -97,7 +97,7 @@ class FrameClips:
         frames = self.store.data[rows]  # [B, T, H, W]
         b, t = rows.shape
         view = torch.randint(len(self.warp), (b,), generator=draw, device=rows.device).repeat_interleave(t)
-        return normalise(self.warp(frames.flatten(0, 1), view)).unflatten(0, (b, t)), count
+        return self.warp(frames.flatten(0, 1), view, unit=True).unflatten(0, (b, t)), count
 
 
 @dataclass(frozen=True)

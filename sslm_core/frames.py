@@ -1,13 +1,17 @@
 """FrameStore: whatever is kept per frame of one plane (gray frames, or an encoder's feature maps), exam after exam."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from .exams import ExamSet, read_volume
+from .files import locked, write_atomic
 
 Progress = Callable[[Iterable, str], Iterable]
 
@@ -70,3 +74,46 @@ def load_frames(exams: ExamSet, plane: str, size: int, progress: Progress = quie
     for e in progress(range(len(exams)), f"reading {exams.split}/{plane}"):
         data[store.offsets[e] : store.offsets[e + 1]] = resize(read_volume(exams.path(plane, e)), size)
     return store
+
+
+def packed_frames(folder: Path, exams: ExamSet, plane: str, size: int, progress: Progress = quiet) -> FrameStore:
+    """As load_frames, from one file in `folder` that is mapped into memory: processes share it, and it may be larger than memory.
+
+    The file is packed once, exam by exam, and again where a volume has changed since or its checksum is wrong.
+    """
+    lengths = exams.frames(plane)
+    shape = (int(lengths.sum()), size, size)
+    path = folder / f"{exams.split}-{plane}-{size}-{hashlib.sha256(repr(exams.ids).encode()).hexdigest()[:12]}.u8"
+    volumes = [exams.path(plane, e) for e in range(len(exams))]
+    sources = hashlib.sha256(repr([(v.name, v.stat().st_size, v.stat().st_mtime_ns) for v in volumes]).encode()).hexdigest()
+    with locked(path.with_suffix(".lock")):
+        mapped = _mapped(path, shape, sources)
+        if mapped is None:
+            for left in folder.glob(f".{path.stem}.*.tmp"):  # half-written by a killed process
+                left.unlink(missing_ok=True)
+            total = hashlib.sha256()
+
+            def pack(temporary: Path) -> None:
+                with open(temporary, "wb") as file:
+                    for volume in progress(volumes, f"packing {exams.split}/{plane}"):
+                        block = resize(read_volume(volume), size).numpy()
+                        total.update(block)
+                        file.write(block)
+
+            write_atomic(path, pack)
+            note = json.dumps({"sources": sources, "sha256": total.hexdigest()})
+            write_atomic(path.with_suffix(".json"), lambda temporary: temporary.write_text(note))
+            mapped = _mapped(path, shape, sources)
+    return FrameStore(torch.from_numpy(mapped), offsets_of(lengths))
+
+
+def _mapped(path: Path, shape: tuple[int, ...], sources: str) -> np.memmap | None:
+    """The packed file; None where it is not there, made from other volumes, or damaged."""
+    try:
+        note = json.loads(path.with_suffix(".json").read_text())
+        mapped = np.memmap(path, np.uint8, "c", shape=shape)  # copy on write: torch wants a writable array, the file never changes
+        if path.stat().st_size == mapped.nbytes and note == {"sources": sources, "sha256": hashlib.sha256(mapped).hexdigest()}:
+            return mapped
+    except (OSError, ValueError):
+        pass
+    return None

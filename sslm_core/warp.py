@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 Transform = tuple[float, float, float, float]
-CHUNK = 1 << 18  # pixels sampled at a time on a CPU: small enough to stay in cache and off fresh pages
+CHUNK = 1 << 17  # pixels sampled at a time on a CPU: small enough to stay in cache and off fresh pages
 
 
 def product(angles: Sequence[float], shifts: Sequence[float], scales: Sequence[float]) -> list[Transform]:
@@ -42,19 +42,20 @@ class Warp:
     def __len__(self) -> int:
         return len(self.grid)
 
-    def __call__(self, windows: torch.Tensor, index: torch.Tensor, gain: torch.Tensor | None = None) -> torch.Tensor:
-        """uint8 windows [M, h, w], table entries [M], brightness factors [M] -> float32 [M, h, w] in 0..255."""
+    def __call__(self, windows: torch.Tensor, index: torch.Tensor, gain: torch.Tensor | None = None, unit: bool = False) -> torch.Tensor:
+        """uint8 windows [M, h, w], table entries [M], brightness factors [M] -> float32 [M, h, w] in 0..255; in -1..1 with `unit`."""
         out = torch.empty(windows.shape, dtype=torch.float32, device=windows.device)
         step = max(1, CHUNK // windows[0].numel()) if windows.device.type == "cpu" else len(windows)
         for a in range(0, len(windows), step):
             part = slice(a, a + step)
-            sampled = F.grid_sample(windows[part, None].float(), self.grid[index[part]], align_corners=True)[:, 0]
+            # index_select copies whole grids, where indexing would look at each number
+            sampled = F.grid_sample(windows[part, None].float(), self.grid.index_select(0, index[part]), align_corners=True)[:, 0]
             if gain is not None:
                 sampled = sampled.mul_(gain[part, None, None]).clamp_(0, 255)
-            out[part] = sampled
+            out[part] = normalise(sampled, in_place=True) if unit else sampled
         return out
 
 
-def normalise(gray: torch.Tensor) -> torch.Tensor:
-    """Gray levels 0..255 -> -1..1, the range of every encoder input."""
-    return gray.float().div_(127.5).sub_(1) if gray.dtype != torch.float32 else gray / 127.5 - 1
+def normalise(gray: torch.Tensor, in_place: bool = False) -> torch.Tensor:
+    """Gray levels 0..255 -> -1..1, the range of every encoder input. in_place: a float32 `gray` is overwritten."""
+    return (gray.div_(127.5) if in_place else gray / 127.5).sub_(1)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 
+from bench.speed_opponents import Plain, three_channels
 from sslm_core.encoder import SIZES, Encoder, frozen, size
 from sslm_core.errors import UserError
 from sslm_core.heads import PermutationHead
@@ -20,46 +20,6 @@ def test_parameters_of_the_published_sizes(name, classes, count):
         whole = encoder(torch.empty(1, 1, 256, 256))
     assert sum(p.numel() for module in (encoder, head) for p in module.parameters() if p.requires_grad) == count
     assert maps.shape == (2, 4096, 4, 4) and whole.shape == (1, 4096, 16, 16)
-
-
-class Plain(nn.Module):
-    """The encoder as the paper draws it: nine separate branches on three channels, written out without any sharing of code."""
-
-    def __init__(self, encoder: Encoder):
-        super().__init__()
-        width, b = encoder.config.branch, encoder.branches
-        self.branches = nn.ModuleList()
-        for k in range(encoder.config.positions):
-            part, layers = slice(k * width, (k + 1) * width), []
-            for i, (conv, norm) in enumerate(zip(b.convs, b.norms)):
-                c = nn.Conv2d(conv.weight.shape[1], width, 3, padding=1, dtype=conv.weight.dtype)
-                n = nn.BatchNorm2d(width, dtype=conv.weight.dtype)
-                c.load_state_dict({"weight": conv.weight[part], "bias": conv.bias[part]})
-                state = {name: getattr(norm, name)[part] for name in ("weight", "bias", "running_mean", "running_var")}
-                n.load_state_dict(state | {"num_batches_tracked": torch.tensor(0)})
-                layers += [c, n, nn.ReLU()] + ([nn.MaxPool2d(2)] if i % 2 else [])
-            self.branches.append(nn.Sequential(*layers))
-        self.trunk = encoder.trunk
-
-    def forward(self, x):  # [B, P, 3, h, w]
-        x = torch.cat([branch(x[:, k]) for k, branch in enumerate(self.branches)], 1)
-        stem, first, reduce1, second, reduce2 = self.trunk
-
-        def layer(block, x):
-            return F.relu(block.norm(block.conv(x)))
-
-        def residual(block, x):
-            return 0.25 * layer(block.block[1], layer(block.block[0], x)) + x
-
-        def reduction(block, x):
-            one = layer(block.convolved[1], layer(block.convolved[0], x))
-            return torch.cat([one, layer(block.pooled[1], F.avg_pool2d(x, 2))], 1)
-
-        return reduction(reduce2, residual(second, reduction(reduce1, residual(first, layer(stem, x)))))
-
-
-def three_channels(x: torch.Tensor, positions: int) -> torch.Tensor:
-    return x[:, :, None].expand(-1, positions, 3, -1, -1)
 
 
 @pytest.mark.parametrize("form", ["grouped", "sequential"])

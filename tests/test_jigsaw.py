@@ -68,9 +68,24 @@ def test_unpermuting_restores_the_frame():
 def test_crops_start_at_the_ten_published_offsets():
     row = torch.arange(256, dtype=torch.uint8)[None, :, None].expand(1, 256, 256).contiguous()
     task = Jigsaw(JigsawConfig(), 256, 0)
-    at = task.cut(FrameStore(row, torch.tensor([0, 1])), torch.zeros(300, dtype=torch.long), draw())[:, :, 0, 0].long()
+    at = task.cut(FrameStore(row, torch.tensor([0, 1])), torch.zeros(300, dtype=torch.long), task.corners(300, draw()))[:, :, 0, 0].long()
     offsets = at - torch.arange(3).repeat_interleave(3) * 85
     assert sorted(offsets.unique().tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize("frame", [64, 256])
+def test_a_batch_is_what_its_parts_give_one_after_another(frame):
+    """Cut, permute, sample, scale, each on its own: the batch, which does them together, has the same bits."""
+    task, frames, together, apart = Jigsaw(JigsawConfig(permutations=30), frame, 0), torch.tensor([5, 0, 3, 3]), draw(), draw()
+    data = store(frame).data[:, :, : frame - 3]  # rows that do not follow one another in memory
+    x, y = task.batch(FrameStore(data, torch.tensor([0, 6])), frames, together, train=True)
+    at = task.corners(4, apart)
+    windows = data.unfold(1, task.patch, 1).unfold(2, task.patch, 1)[frames[:, None], at[..., 0], at[..., 1]]
+    target = torch.randint(30, (4,), generator=apart)
+    windows = torch.stack([patches[order] for patches, order in zip(windows, task.permutations[target])]).flatten(0, 1)
+    index, gain = torch.randint(54, (36,), generator=apart), task.gains[torch.randint(5, (36,), generator=apart)]
+    gain = torch.where(torch.rand(36, generator=apart) < 0.5, gain, torch.ones(()))
+    assert torch.equal(y, target) and torch.equal(x.flatten(0, 1), task.warp(windows, index, gain) / 127.5 - 1)
 
 
 def test_a_bright_neighbour_never_enters_a_patch():

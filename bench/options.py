@@ -1,0 +1,32 @@
+"""What several verbs take on the command line, checked."""
+
+import torch
+
+from sslm_core.errors import UserError
+
+
+def device_of(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
+    return name
+
+
+def listed(given: str | None, default, known, option: str) -> list[str]:
+    """The names of a comma-separated option, each of which must be known."""
+    if not given:
+        return list(default)
+    names = given.split(",")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def seed_number(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise UserError(f"--seeds {text}: expected whole numbers, comma-separated")
+    return int(text)
