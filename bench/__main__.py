@@ -22,7 +22,7 @@ from .variants import canonical
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
-    parser.add_argument("--data", type=Path, help="a folder in MRNet's layout (default: the embedded phantom)")
+    parser.add_argument("--data", type=Path, help="a folder in MRNet's or KneeMRI's layout (default: the embedded phantom)")
     parser.add_argument("--methods", help="comma-separated (default: the preset's)")
     parser.add_argument("--planes", help="comma-separated (default: the preset's)")
     parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")

@@ -44,7 +44,8 @@ class Dataset:
 
 
 def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]) -> Dataset:
-    """Read and check a folder in MRNet's layout, take no more exams than the preset's budget, split train into fit and tune.
+    """Read and check a folder in MRNet's or KneeMRI's layout, take no more exams than the preset's budget, split train into fit and
+    tune: as the data set itself does, else by exam, stratified.
 
     Under `as-published` all of train is fit, and tune is the reported set.
     """
@@ -55,13 +56,16 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
     for exams, most in zip((train, reported), preset.exams or (None, None)):
         if most and len(exams) > most:
             notice.append(f"{most} of {len(exams)} {exams.split} exams")
-            exams = exams.subset(stratified(exams.truth, most, SPLIT_SEED)[0])
+            strata = exams.truth if exams.held is None else np.column_stack([exams.truth, exams.held])
+            exams = exams.subset(stratified(strata, most, SPLIT_SEED)[0])
         taken.append(exams)
     train, reported = taken
     text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
         return Dataset(name, code, train, reported, fit, tune, text, protocol)
+    if train.held is not None:  # the data set has a split of its own
+        return Dataset(name, code, train, reported, np.flatnonzero(~train.held), np.flatnonzero(train.held), text)
     count = round(preset.tune * len(train))
     if not 0 < count < len(train):
         raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
