@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, printable
 from sslm_core.exams import ENSEMBLES
 
-from . import cost, curve, metrics, phantom, results
+from . import cost, curve, doctor, metrics, phantom, results
 from .data import PROTOCOLS, Dataset, open_dataset, planes_of
 from .methods import METHODS
 from .presets import PRESETS, Preset, preset
@@ -149,6 +149,7 @@ VERBS = {
     "run": (run_arguments, run_main, "train and score methods, print the table, write results.csv"),
     "cost": (cost.add_arguments, cost.main, "what a preset would cost on MRNet, computed before anything is run"),
     "curve": (curve.add_arguments, curve.main, "pretext accuracy against training seconds, of stored runs"),
+    "doctor": (doctor.add_arguments, doctor.main, "check a folder of exams: exit 0 clean, 1 with warnings, 2 unusable"),
     "phantom": (phantom.add_arguments, phantom.main, "make the embedded data set, or look at it"),
 }
 
@@ -162,17 +163,19 @@ def main(arguments: list[str] | None = None) -> int:
         verb.set_defaults(work=work)
     args = parser.parse_args(arguments)
     try:
-        args.work(args)
+        return args.work(args) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refused(str(error))
     except OSError as error:
-        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    return 0
+
+
+def refused(reason: str) -> int:
+    print("error:", printable(reason), file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -95,8 +95,14 @@ def volume_shape(path: Path) -> tuple[int, int, int]:
 
 def read_volume(path: Path) -> np.ndarray:
     """One volume, uint8 [T, H, W]. Raises UserError as `volume_shape` does."""
+    volume = open_volume(path)
+    return by_own_range(volume) if path.suffix == ".pck" else volume
+
+
+def open_volume(path: Path) -> np.ndarray:
+    """One volume as it is stored: uint8 [T, H, W], of a .pck file integers of any kind. Raises UserError as `volume_shape` does."""
     if path.suffix == ".pck":
-        return by_own_range(_unpickled(path))
+        return _unpickled(path)
     volume_shape(path)
     try:
         return np.load(path, allow_pickle=False)
