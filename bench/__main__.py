@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from sslm_core.checkpoint import locked
 from sslm_core.errors import UserError, printable
 from sslm_core.exams import ENSEMBLES
 
@@ -15,7 +17,7 @@ from .methods import METHODS
 from .presets import PRESETS, Preset, preset
 from .results import Scored
 from .run import CACHE, Job, cores, forget
-from .sweep import say, sweep
+from .sweep import claimed, say, sweep
 from .table import costs, table
 from .variants import canonical
 
@@ -53,12 +55,21 @@ def run_main(args: argparse.Namespace) -> None:
     results.read(args.results)  # a file that cannot be added to is named now, not after the run
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
     limit = int(args.cache_limit * 2**30)
-    jobs = [Job(dataset, chosen, m, p, s, device, args.out, variant, args.force, limit) for m in methods for s in seeds for p in planes]
-    open_jobs = [job for job in jobs if args.force or not job.finished()]
+    slim = replace(dataset, files={})  # every job goes to its worker with it
+    jobs = [Job(slim, chosen, m, p, s, device, args.out, variant, args.force, limit) for m in methods for s in seeds for p in planes]
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if not args.cache_limit >= 0:
         raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+    with claimed(args.out, dataset):
+        compare(args, jobs)
+
+
+def compare(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Run what is not finished of `jobs`, store and print the figures."""
+    dataset, chosen, variant, device = jobs[0].dataset, jobs[0].preset, jobs[0].variant, jobs[0].device
+    planes = dict.fromkeys(job.plane for job in jobs)
+    open_jobs = [job for job in jobs if args.force or not job.finished()]
     if args.force:
         for job in jobs:
             forget(job)
@@ -114,7 +125,8 @@ def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
         return open_dataset(args.data, args.data.resolve().name, chosen, protocol=args.protocol)
     config = phantom.PhantomConfig(*chosen.phantom, size=chosen.frame)
     code = phantom.digest(config)
-    root = phantom.make(Path("data") / f"phantom-{code}", config)
+    with locked(Path("data") / f".phantom-{code}.lock"):  # of two runs that want it the second waits
+        root = phantom.make(Path("data") / f"phantom-{code}", config)
     return open_dataset(root, "phantom", chosen, code, args.protocol)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sslm_core.errors import UserError
-from sslm_core.exams import ExamSet, digest, minority, read_exams, stratified
+from sslm_core.exams import ExamSet, digest, file_digests, minority, read_exams, stratified
 
 from .presets import Preset
 
@@ -25,6 +25,7 @@ class Dataset:
     fit: np.ndarray
     tune: np.ndarray
     notice: str
+    files: dict[str, str]  # sha256 of each volume; of the embedded phantom none
     protocol: str = PROTOCOLS[0]
 
     @property
@@ -50,7 +51,8 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
     Under `as-published` all of train is fit, and tune is the reported set.
     """
     train, reported = read_exams(root)
-    code = known_digest or digest([train, reported])
+    files = {} if known_digest else file_digests([train, reported])
+    code = known_digest or digest([train, reported], files)
     notice = []
     taken = []
     for exams, most in zip((train, reported), preset.exams or (None, None)):
@@ -63,14 +65,14 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
     text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
-        return Dataset(name, code, train, reported, fit, tune, text, protocol)
+        return Dataset(name, code, train, reported, fit, tune, text, files, protocol)
     if train.held is not None:  # the data set has a split of its own
-        return Dataset(name, code, train, reported, np.flatnonzero(~train.held), np.flatnonzero(train.held), text)
+        return Dataset(name, code, train, reported, np.flatnonzero(~train.held), np.flatnonzero(train.held), text, files)
     count = round(preset.tune * len(train))
     if not 0 < count < len(train):
         raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
     tune, fit = stratified(train.truth, count, SPLIT_SEED)
-    return Dataset(name, code, train, reported, fit, tune, text)
+    return Dataset(name, code, train, reported, fit, tune, text, files)
 
 
 def planes_of(preset: Preset, dataset: Dataset) -> tuple[str, ...]:

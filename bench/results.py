@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sslm_core.checkpoint import write_atomic
+from sslm_core.checkpoint import locked, write_atomic
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES, MACRO
 from sslm_core.pretext import least_loss
@@ -122,7 +122,15 @@ def read(path: Path) -> list[dict]:
 
 
 def upsert(path: Path, rows: list[dict]) -> None:
-    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was."""
+    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was.
+
+    Runs of several folders may share the file: what one reads, no other changes before it is written.
+    """
+    with locked(path.with_name(f".{path.name}.lock")):
+        _upsert(path, rows)
+
+
+def _upsert(path: Path, rows: list[dict]) -> None:
     table = {tuple(row[name] for name in KEY): row for row in read(path)}
     for row in rows:
         cells = {name: text(row.get(name)) for name in COLUMNS}
