@@ -17,7 +17,7 @@ from .methods import METHODS
 from .presets import PRESETS, Preset, preset
 from .results import Scored
 from .run import CACHE, Job, cores, forget
-from .sweep import claimed, say, sweep
+from .sweep import claimed, interruptible, say, sweep
 from .table import costs, table
 from .variants import canonical
 
@@ -175,7 +175,8 @@ def main(arguments: list[str] | None = None) -> int:
         verb.set_defaults(work=work)
     args = parser.parse_args(arguments)
     try:
-        return args.work(args) or 0
+        with interruptible():
+            return args.work(args) or 0
     except UserError as error:
         return refused(str(error))
     except OSError as error:

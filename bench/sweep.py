@@ -24,7 +24,24 @@ from .data import Dataset
 from .run import Job, read_json, run
 
 FILES = "files.json"  # sha256 of each volume that the runs beside it were made from
+interrupted = threading.Event()
 TELL_SECONDS = 30  # between lines on what is running, where there is no terminal to draw bars on
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, and is remembered: one that Python swallows, in an import or a finaliser, is seen by `sweep`."""
+
+    def remember(*_) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    interrupted.clear()
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -97,8 +114,11 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
             running = {pool.submit(_work, job): job for job in jobs}
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        told = began
         while running:
-            done, _ = wait(running, timeout=TELL_SECONDS, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             for future in done:
                 job = running.pop(future)
                 seconds.setdefault(job.method, []).append(future.result())
@@ -107,7 +127,10 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
                 say(f"[{len(jobs) - left}/{len(jobs)}] {job}: {seconds[job.method][-1]:.0f} s, "
                     f"{estimate(running.values(), seconds, workers)}")  # fmt: skip
                 finished(job)
-            if not done and not sys.stderr.isatty():
+            if done:
+                told = time.monotonic()
+            elif time.monotonic() - told >= TELL_SECONDS and not sys.stderr.isatty():
+                told = time.monotonic()
                 more = f", {estimate(running.values(), seconds, workers)}" if seconds else ""
                 say(f"... {time.monotonic() - began:.0f} s, {left} of {len(jobs)} cells to go{more}")
         pool.shutdown()
