@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import printable
+
 MOST_OPCODES = 500  # an array takes about 50
 
 ARRAY, DTYPE, RECONSTRUCT, FROMBUFFER, ENCODE = "ndarray dtype _reconstruct _frombuffer encode".split()
@@ -119,7 +121,7 @@ def _text(file: io.BytesIO) -> bytes:
 def _wanted(op: pickletools.OpcodeInfo, file: io.BytesIO) -> str:
     """What an opcode that is not understood would have loaded, for the message."""
     if op.name == "INST":
-        return ".".join(op.arg.reader(file).split(" "))[:80]
+        return printable(".".join(op.arg.reader(file).split(" "))[:80])
     return f"the pickle operation {op.name}"
 
 
@@ -165,7 +167,7 @@ def _admitted(module, what) -> Global:
         raise Refused("asks for something without a name")
     name = f"{module}.{what}"
     if name not in ADMITTED:
-        raise Refused(f"asks for {name[:80]}, and an array of integers alone is read from a pickle")
+        raise Refused(f"asks for {printable(name[:80])}, and an array of integers alone is read from a pickle")
     return Global(ADMITTED[name])
 
 

@@ -82,6 +82,7 @@ HOSTILE = {
     "another callable of numpy": (b"cnumpy\nload\n(S'/etc/passwd'\ntR.", "numpy.load"),
     "an attribute of what is admitted": (b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.", "numpy.ndarray.tofile"),
     "a module below what is admitted": (b"cnumpy.core.multiarray\nfromfile\n(S'x'\ntR.", "numpy.core.multiarray.fromfile"),
+    "a name of two lines": (b"\x80\x04\x8c\x02\x1b[\x8c\x05ev\nal\x93.", "\\x1b[.ev\\nal"),
     "an instance": (b"(S'touch here'\nios\nsystem\n.", "os.system"),
     "an instance, newer": (b"(cos\nsystem\nS'touch here'\no.", "os.system"),
     "a nested call in an array's state": (
