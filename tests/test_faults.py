@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from bench import presets
+from bench import presets, sweep
 from bench.__main__ import main
 from bench.data import open_dataset
 from bench.results import read, upsert
@@ -176,6 +178,16 @@ def test_a_worker_that_dies_is_one_line_and_the_run_goes_on(exams_folder, tmp_pa
     assert "a worker process was killed" in refused(capsys)
     assert bench(exams_folder, tmp_path) == 0
     assert scores(tmp_path) == whole
+
+
+def test_a_full_gpu_is_one_line(exams_folder, tmp_path, capsys, monkeypatch):
+    def full(*_) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB")
+
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))  # no GPU is needed to fill it
+    monkeypatch.setattr(sweep, "_work", full)
+    assert bench(exams_folder, tmp_path) == 2
+    assert "the GPU's memory is full; use --jobs 1" in refused(capsys)
 
 
 def started(folder, out) -> subprocess.Popen:
