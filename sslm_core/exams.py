@@ -80,12 +80,12 @@ def volume_shape(path: Path) -> tuple[int, int, int]:
     except FileNotFoundError:
         raise _missing(path) from None
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__  # numpy quotes the whole header
         raise UserError(f"{path}: not a readable .npy file ({reason}); fetch or export it again") from None
     if dtype.hasobject:
         raise UserError(f"{path}: holds pickled objects, which are never loaded; save it again as a plain uint8 array")
     if dtype != np.uint8:
-        raise UserError(f"{path}: dtype {dtype}, expected uint8; scale the volume to 0..255 and save it as uint8")
+        raise UserError(f"{path}: dtype {str(dtype)[:60]}, expected uint8; scale the volume to 0..255 and save it as uint8")
     _check_axes(path, shape)
     expected = data + shape[0] * shape[1] * shape[2]  # Python integers: a hostile header cannot overflow them
     if size != expected:
@@ -138,7 +138,7 @@ def _missing(path: Path) -> UserError:
 
 def _check_axes(path: Path, shape: tuple) -> None:
     if len(shape) != 3:
-        raise UserError(f"{path}: shape {shape}, expected three axes (frames, height, width)")
+        raise UserError(f"{path}: shape {str(shape)[:60]}, expected three axes (frames, height, width)")
     if min(shape) < 1:
         raise UserError(f"{path}: shape {shape} holds no frame; export it again or take the exam out of the csv files")
 

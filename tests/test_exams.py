@@ -88,6 +88,20 @@ def huge_count(root):
         file.truncate((1 << 30) - 1)
 
 
+def long_header(root):
+    header = b"{'descr': '|u1', 'junk" + b"k" * 5000
+    volume(root).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+def many_fields(root):
+    np.save(volume(root), np.zeros(1, [(f"field{n}", np.uint8) for n in range(200)]))
+
+
+def many_axes(root):
+    header = repr({"descr": "|u1", "fortran_order": False, "shape": (1,) * 500}).encode()
+    volume(root).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"0")
+
+
 def huge_file(root):
     with open(volume(root), "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 20, 256, 256)})
@@ -214,6 +228,9 @@ CASES = {
     empty_file: ("0002.npy", "not a readable .npy"),
     huge_header: ("0002.npy", "truncated"),
     huge_count: ("0002.npy", "not a readable .npy"),
+    long_header: ("0002.npy", "not a readable .npy"),
+    many_fields: ("0002.npy", "expected uint8"),
+    many_axes: ("0002.npy", "three axes"),
     huge_file: ("0002.npy", "more than"),
     huge_table: ("train-acl.csv", "more than"),
     pipe: ("0002.npy", "no regular file"),
