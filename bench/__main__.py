@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, printable
 from sslm_core.exams import ENSEMBLES
+from sslm_core.files import locked
 
-from . import compare, cost, curve, metrics, phantom, results, speed
+from . import compare, cost, curve, doctor, metrics, phantom, results, speed
 from .data import PROTOCOLS, Dataset, open_dataset, planes_of
 from .machine import cores
 from .methods import METHODS
@@ -15,14 +17,14 @@ from .options import device_of, listed, seed_number
 from .presets import PRESETS, Preset, preset
 from .results import Scored
 from .run import CACHE, Job, forget
-from .sweep import say, sweep
+from .sweep import claimed, interruptible, say, sweep
 from .table import costs, table
 from .variants import canonical
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
-    parser.add_argument("--data", type=Path, help="a folder in MRNet's layout (default: the embedded phantom)")
+    parser.add_argument("--data", type=Path, help="a folder in MRNet's or KneeMRI's layout (default: the embedded phantom)")
     parser.add_argument("--methods", help="comma-separated (default: the preset's)")
     parser.add_argument("--planes", help="comma-separated (default: the preset's)")
     parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")
@@ -53,12 +55,21 @@ def run_main(args: argparse.Namespace) -> None:
     results.read(args.results)  # a file that cannot be added to is named now, not after the run
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
     limit = int(args.cache_limit * 2**30)
-    jobs = [Job(dataset, chosen, m, p, s, device, args.out, variant, args.force, limit) for m in methods for s in seeds for p in planes]
-    open_jobs = [job for job in jobs if args.force or not job.finished()]
+    slim = replace(dataset, files={})  # every job goes to its worker with it
+    jobs = [Job(slim, chosen, m, p, s, device, args.out, variant, args.force, limit) for m in methods for s in seeds for p in planes]
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if not args.cache_limit >= 0:
         raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+    with claimed(args.out, dataset):
+        run_jobs(args, jobs)
+
+
+def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Run what is not finished of `jobs`, store and print the figures."""
+    dataset, chosen, variant, device = jobs[0].dataset, jobs[0].preset, jobs[0].variant, jobs[0].device
+    planes = dict.fromkeys(job.plane for job in jobs)
+    open_jobs = [job for job in jobs if args.force or not job.finished()]
     if args.force:
         for job in jobs:
             forget(job)
@@ -114,7 +125,8 @@ def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
         return open_dataset(args.data, args.data.resolve().name, chosen, protocol=args.protocol)
     config = phantom.PhantomConfig(*chosen.phantom, size=chosen.frame)
     code = phantom.digest(config)
-    root = phantom.make(Path("data") / f"phantom-{code}", config)
+    with locked(Path("data") / f".phantom-{code}.lock"):  # of two runs that want it the second waits
+        root = phantom.make(Path("data") / f"phantom-{code}", config)
     return open_dataset(root, "phantom", chosen, code, args.protocol)
 
 
@@ -124,6 +136,7 @@ VERBS = {
     "compare": (compare.add_arguments, compare.main, "paired differences of stored runs, with verdicts"),
     "results": (results.add_arguments, results.main, "derive the rows of results.csv again from stored runs"),
     "curve": (curve.add_arguments, curve.main, "pretext accuracy against training seconds, of stored runs"),
+    "doctor": (doctor.add_arguments, doctor.main, "check a folder of exams: exit 0 clean, 1 with warnings, 2 unusable"),
     "speed": (speed.add_arguments, speed.main, "time the data path, the encoder and the downstream part beside their opponents"),
     "phantom": (phantom.add_arguments, phantom.main, "make the embedded data set, or look at it"),
 }
@@ -138,17 +151,20 @@ def main(arguments: list[str] | None = None) -> int:
         verb.set_defaults(work=work)
     args = parser.parse_args(arguments)
     try:
-        args.work(args)
+        with interruptible():
+            return args.work(args) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refused(str(error))
     except OSError as error:
-        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    return 0
+
+
+def refused(reason: str) -> int:
+    print("error:", printable(reason), file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

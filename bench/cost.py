@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslm_core.encoder import Encoder
+from sslm_core.errors import UserError
 from sslm_core.heads import clip_head
 from sslm_core.jigsaw import patch_size
 from sslm_core.pretext import PretextConfig
@@ -69,10 +70,10 @@ def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: 
     return frame * frames + clip * (epochs * (TRAINING * len(fit) + down.tune_clips * len(tune)) + down.clips * len(tune))
 
 
-def planned(chosen: Preset, frames: float) -> dict[str, float]:
-    """FLOPs of each part of training for MRNet's numbers of exams with `frames` frames each: one plane, one seed."""
+def planned(chosen: Preset, frames: float, exams: int = EXAMS) -> dict[str, float]:
+    """FLOPs of each part of training for a train set of `exams` exams with `frames` frames each: one plane, one seed."""
     config, down = chosen.sslm, chosen.sslm.downstream
-    count = min(EXAMS, chosen.exams[0]) if chosen.exams else EXAMS
+    count = min(exams, chosen.exams[0]) if chosen.exams else exams
     tune = round(chosen.tune * count)
     fit, held = torch.full((count - tune,), frames), torch.full((tune,), frames)
     with torch.device("meta"), torch.no_grad():
@@ -96,14 +97,18 @@ def planned(chosen: Preset, frames: float) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="full", help=f"{', '.join(PRESETS)} (default full)")
     parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...", help="a variant of the preset")
+    parser.add_argument("--exams", type=int, default=EXAMS, help="train exams (default: MRNet's %(default)s)")
     parser.add_argument("--flops", type=float, default=H200 * SHARE, help="FLOP/s reached (default: 40 %% of an H200's bfloat16 peak)")
 
 
 def main(args: argparse.Namespace) -> None:
     chosen = preset(args.preset, canonical(args.set))
+    if args.exams < 3:
+        raise UserError(f"--exams {args.exams}: expected 3 or more")
     frames, seeds = sum(FRAMES) / len(FRAMES), len(chosen.seeds)
-    print(f"preset {chosen.name} on MRNet's {EXAMS} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} TFLOP/s")
+    whose = f"MRNet's {EXAMS}" if args.exams == EXAMS else f"{args.exams}"
+    print(f"preset {chosen.name} on {whose} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} TFLOP/s")
     print(f"{'':36}  {'PFLOP':>8}  {'hours':>6}  {len(FRAMES)} planes x {seeds} seeds, hours")
-    for part, work in planned(chosen, frames).items():
+    for part, work in planned(chosen, frames, args.exams).items():
         hours = work / args.flops / 3600
         print(f"{part:36}  {work / 1e15:8.3g}  {hours:6.2g}  {hours * len(FRAMES) * seeds:26.3g}")

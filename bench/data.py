@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sslm_core.errors import UserError
-from sslm_core.exams import ExamSet, digest, minority, read_exams, stratified
+from sslm_core.exams import ExamSet, digest, file_digests, minority, read_exams, stratified
 
 from .presets import Preset
 
@@ -25,6 +25,7 @@ class Dataset:
     fit: np.ndarray
     tune: np.ndarray
     notice: str
+    files: dict[str, str]  # sha256 of each volume; of the embedded phantom none
     protocol: str = PROTOCOLS[0]
 
     @property
@@ -44,29 +45,34 @@ class Dataset:
 
 
 def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]) -> Dataset:
-    """Read and check a folder in MRNet's layout, take no more exams than the preset's budget, split train into fit and tune.
+    """Read and check a folder in MRNet's or KneeMRI's layout, take no more exams than the preset's budget, split train into fit and
+    tune: as the data set itself does, else by exam, stratified.
 
     Under `as-published` all of train is fit, and tune is the reported set.
     """
     train, reported = read_exams(root)
-    code = known_digest or digest([train, reported])
+    files = {} if known_digest else file_digests([train, reported])
+    code = known_digest or digest([train, reported], files)
     notice = []
     taken = []
     for exams, most in zip((train, reported), preset.exams or (None, None)):
         if most and len(exams) > most:
             notice.append(f"{most} of {len(exams)} {exams.split} exams")
-            exams = exams.subset(stratified(exams.truth, most, SPLIT_SEED)[0])
+            strata = exams.truth if exams.held is None else np.column_stack([exams.truth, exams.held])
+            exams = exams.subset(stratified(strata, most, SPLIT_SEED)[0])
         taken.append(exams)
     train, reported = taken
     text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
-        return Dataset(name, code, train, reported, fit, tune, text, protocol)
+        return Dataset(name, code, train, reported, fit, tune, text, files, protocol)
+    if train.held is not None:  # the data set has a split of its own
+        return Dataset(name, code, train, reported, np.flatnonzero(~train.held), np.flatnonzero(train.held), text, files)
     count = round(preset.tune * len(train))
     if not 0 < count < len(train):
         raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
     tune, fit = stratified(train.truth, count, SPLIT_SEED)
-    return Dataset(name, code, train, reported, fit, tune, text)
+    return Dataset(name, code, train, reported, fit, tune, text, files)
 
 
 def planes_of(preset: Preset, dataset: Dataset) -> tuple[str, ...]:

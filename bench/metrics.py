@@ -207,15 +207,19 @@ def saerens(score: np.ndarray, prior: float) -> tuple[np.ndarray, float]:
     return q * positive / (q * positive + (1 - q) * negative), q
 
 
+def shifted(train_truth: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Per label whether prevalence differs: bool [L]. Two-proportion z-test at 5 % over all labels together (Bonferroni)."""
+    both = np.concatenate([train_truth, truth]).mean(axis=0)            # [L]
+    noise = np.sqrt(both * (1 - both) * (1 / len(train_truth) + 1 / len(truth)))
+    return np.abs(truth.mean(axis=0) - train_truth.mean(axis=0)) > NormalDist().inv_cdf(1 - 0.025 / truth.shape[1]) * noise
+
+
 def shift(train_truth: np.ndarray, truth: np.ndarray, labels) -> str:
     """One sentence on whether prevalence differs from training (fit and tune) to reported exams; it decides nothing.
 
-    train_truth, truth: [E, L]. Two-proportion z-test per label at 5 % over all labels together (Bonferroni).
+    train_truth, truth: [E, L].
     """
-    before, after = train_truth.mean(axis=0), truth.mean(axis=0)        # [L]
-    both = np.concatenate([train_truth, truth]).mean(axis=0)
-    noise = np.sqrt(both * (1 - both) * (1 / len(train_truth) + 1 / len(truth)))
-    moved = np.abs(after - before) > NormalDist().inv_cdf(1 - 0.025 / len(labels)) * noise
+    before, after, moved = train_truth.mean(axis=0), truth.mean(axis=0), shifted(train_truth, truth)        # [L]
     named = [f"{labels[k]} {before[k]:.2f} -> {after[k]:.2f}" for k in np.flatnonzero(moved | ~moved.any())]
     if moved.any():
         return (f"Prevalence shifts between training and reported exams ({', '.join(named)}): recalls at 0.5, average "

@@ -9,7 +9,7 @@ import numpy as np
 
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES, MACRO
-from sslm_core.files import write_atomic
+from sslm_core.files import locked, write_atomic
 from sslm_core.pretext import least_loss
 
 from . import intervals, metrics
@@ -148,7 +148,15 @@ def read(path: Path) -> list[dict]:
 
 
 def upsert(path: Path, rows: list[dict]) -> None:
-    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was."""
+    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was.
+
+    Runs of several folders may share the file: what one reads, no other changes before it is written.
+    """
+    with locked(path.with_name(f".{path.name}.lock")):
+        _upsert(path, rows)
+
+
+def _upsert(path: Path, rows: list[dict]) -> None:
     table = {tuple(row[name] for name in KEY): row for row in read(path)}
     for row in rows:
         cells = {name: text(row.get(name)) for name in COLUMNS}

@@ -1,5 +1,7 @@
 """All cells of a comparison: finished ones are skipped, the others run side by side, one process a core on a CPU."""
 
+import contextlib
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -7,18 +9,61 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from sslm_core.errors import UserError
+from sslm_core.files import held, write_atomic
 
-from .run import Job, run
+from .data import Dataset
+from .run import Job, read_json, run
 
+FILES = "files.json"  # sha256 of each volume that the runs beside it were made from
+interrupted = threading.Event()
 TELL_SECONDS = 30  # between lines on what is running, where there is no terminal to draw bars on
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, and is remembered: one that Python swallows, in an import or a finaliser, is seen by `sweep`."""
+
+    def remember(*_) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    interrupted.clear()
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def claimed(out: Path, dataset: Dataset) -> Iterator[None]:
+    """`out` for work on one data set by this process alone, and on one content of it.
+
+    Raises UserError where another process is at work there, or where `out` has runs of a data set of this name with another content:
+    their rows would stand side by side. The digest of each volume is stored, so that what has changed can be named.
+    """
+    for home in sorted(out.glob("*-" + 12 * "[0-9a-f]")):
+        name, code = home.name[:-13], home.name[-12:]
+        if name == dataset.name and code != dataset.digest and (home / FILES).exists():
+            stored = read_json(home / FILES)
+            changed = sorted(file for file in stored.keys() | dataset.files.keys() if stored.get(file) != dataset.files.get(file))
+            what = f"{changed[0]} differs ({len(changed)} such)" if changed else "its labels differ"
+            raise UserError(f"{dataset.train.root}: changed since the runs in {home}: {what}, digest {dataset.digest} instead of {code}; "
+                            "use another --out, or move that folder away")  # fmt: skip
+    home = out / f"{dataset.name}-{dataset.digest}"
+    with held(home / "lock"):
+        if dataset.files and not (home / FILES).exists():
+            write_atomic(home / FILES, lambda path: path.write_text(json.dumps(dataset.files, indent=0)))
+        yield
 
 
 def bar(title: str, line: int = 0) -> Callable:
@@ -31,7 +76,6 @@ def bar(title: str, line: int = 0) -> Callable:
 
 
 def _start_worker(lock, lines) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     tqdm.set_lock(lock)
     with lines.get_lock():
@@ -64,9 +108,17 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
     tqdm.set_lock(lock)
     total = tqdm(total=len(jobs), desc="cells", position=0, disable=None, dynamic_ncols=True)
     try:
-        running = {pool.submit(_work, job): job for job in jobs}
+        # workers inherit the mask: Ctrl-C, which a terminal sends to all, is this process's to answer, from their first moment on
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            running = {pool.submit(_work, job): job for job in jobs}
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        told = began
         while running:
-            done, _ = wait(running, timeout=TELL_SECONDS, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             for future in done:
                 job = running.pop(future)
                 seconds.setdefault(job.method, []).append(future.result())
@@ -75,7 +127,10 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
                 say(f"[{len(jobs) - left}/{len(jobs)}] {job}: {seconds[job.method][-1]:.0f} s, "
                     f"{estimate(running.values(), seconds, workers)}")  # fmt: skip
                 finished(job)
-            if not done and not sys.stderr.isatty():
+            if done:
+                told = time.monotonic()
+            elif time.monotonic() - told >= TELL_SECONDS and not sys.stderr.isatty():
+                told = time.monotonic()
                 more = f", {estimate(running.values(), seconds, workers)}" if seconds else ""
                 say(f"... {time.monotonic() - began:.0f} s, {left} of {len(jobs)} cells to go{more}")
         pool.shutdown()

@@ -36,8 +36,8 @@ def clip_warp(config: ClipConfig, frame: int, device: torch.device | str = "cpu"
 def sample_clips(lengths: torch.Tensor, config: ClipConfig, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """For exams of T = lengths [B] frames: frame numbers int64 [B, frames], rising, and how many are real [B].
 
-    `edge` frames from each outer fifth (T // 5 frames, fewer where that holds fewer), the rest from the middle, without
-    replacement; all frames where T <= frames. Padding repeats the last real frame.
+    `edge` frames from each outer fifth (T // 5 frames, fewer where that holds fewer, more where the middle holds too few), the rest
+    from the middle, without replacement; all frames where T <= frames. Padding repeats the last real frame.
     """
     n, device = config.frames, lengths.device
     longest = int(lengths.max())
@@ -45,6 +45,8 @@ def sample_clips(lengths: torch.Tensor, config: ClipConfig, draw: torch.Generato
     fifth = (lengths // 5)[:, None]
     part = (at >= fifth).long() + (at >= lengths[:, None] - fifth).long() + 2 * (at >= lengths[:, None]).long()  # 0 1 2, padding 4
     quota = torch.clamp(fifth[:, 0], max=config.edge)
+    middle = lengths - 2 * fifth[:, 0]
+    quota = torch.maximum(quota, (n - middle + 1) // 2)  # what the middle does not hold comes from the outer fifths
     quota = torch.stack([quota, n - 2 * quota, quota, *[torch.zeros_like(quota)] * 2], 1)  # [B, 5]
     quota = torch.where((lengths <= n)[:, None], torch.tensor([n, n, n, 0, 0], device=device), quota)
     order = (part + torch.rand(part.shape, generator=draw, device=device).clamp_(max=1 - 2**-20)).argsort(1)

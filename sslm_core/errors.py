@@ -1,5 +1,10 @@
-"""The one exception that stands for a user's mistake."""
+"""The one exception that stands for a user's mistake, and how a line is printed."""
 
 
 class UserError(Exception):
     """One line that names the file or option and the mend. The command line prints it and exits with 2."""
+
+
+def printable(line: str) -> str:
+    """`line` with all that would break or colour it written out: a file's name may hold anything."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

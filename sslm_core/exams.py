@@ -2,17 +2,22 @@
 
     DATA/{train,valid}/PLANE/ID.npy     uint8 [T, H, W]; the folders are the planes
     DATA/{train,valid}-LABEL.csv        rows `ID,0|1`, no header; the file names are the labels
+
+kneemri.py knows the other layout.
 """
 
 import hashlib
+import io
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from .errors import UserError
+from .pickled import Refused, read_array
+from .reading import LARGEST, LARGEST_TABLE, listed, opened
 
 SPLITS = ("train", "valid")
 ENSEMBLES = {"ensemble": "log-odds", "ensemble-logistic": "logistic"}  # names of rows over all planes: how these are weighted
@@ -31,11 +36,15 @@ class ExamSet:
     labels: tuple[str, ...]
     truth: np.ndarray
     shapes: np.ndarray
+    files: tuple[str, ...] = ()  # below root, where they do not follow from split, plane and id
+    held: np.ndarray | None = None  # bool [E]: train exams that the data set itself holds out to choose by
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def path(self, plane: str, exam: int) -> Path:
+        if self.files:
+            return self.root / self.files[exam]
         return self.root / self.split / plane / f"{self.ids[exam]}.npy"
 
     def frames(self, plane: str) -> np.ndarray:
@@ -44,37 +53,40 @@ class ExamSet:
 
     def subset(self, exams: Sequence[int]) -> "ExamSet":
         exams = np.asarray(exams)
-        return replace(self, ids=tuple(self.ids[e] for e in exams), truth=self.truth[exams], shapes=self.shapes[:, exams])
+        return replace(self, ids=tuple(self.ids[e] for e in exams), truth=self.truth[exams], shapes=self.shapes[:, exams],
+                       files=tuple(self.files[e] for e in exams) if self.files else (),
+                       held=None if self.held is None else self.held[exams])  # fmt: skip
 
 
 # -- volumes ----------------------------------------------------------------------------------------------------------
 
 
 def volume_shape(path: Path) -> tuple[int, int, int]:
-    """T, H, W from the header of one .npy file, checked against the file's size: nothing is allocated on a header's word.
+    """T, H, W of one volume: of a .npy file from its header, checked against the file's size; a .pck file is read whole.
 
-    Raises UserError, naming the file, for whatever is not a whole uint8 [T >= 1, H, W].
+    Raises UserError, naming the file, for whatever is not a whole uint8 [T >= 1, H, W] (of a .pck file: integers).
     """
+    if path.suffix == ".pck":
+        return _unpickled(path).shape
     try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            data = file.tell()
-        size = path.stat().st_size
+        with opened(path, LARGEST) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            head = io.BytesIO(file.read(1 << 14))  # numpy would allocate what the file says
+        version = np.lib.format.read_magic(head)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(head)
+        data = head.tell()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such volume; add the file or take the exam out of the csv files") from None
+        raise _missing(path) from None
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__  # numpy quotes the whole header
         raise UserError(f"{path}: not a readable .npy file ({reason}); fetch or export it again") from None
     if dtype.hasobject:
         raise UserError(f"{path}: holds pickled objects, which are never loaded; save it again as a plain uint8 array")
     if dtype != np.uint8:
-        raise UserError(f"{path}: dtype {dtype}, expected uint8; scale the volume to 0..255 and save it as uint8")
-    if len(shape) != 3:
-        raise UserError(f"{path}: shape {shape}, expected three axes (frames, height, width)")
-    if min(shape) < 1:
-        raise UserError(f"{path}: shape {shape} holds no frame; export it again or take the exam out of the csv files")
+        raise UserError(f"{path}: dtype {str(dtype)[:60]}, expected uint8; scale the volume to 0..255 and save it as uint8")
+    _check_axes(path, shape)
     expected = data + shape[0] * shape[1] * shape[2]  # Python integers: a hostile header cannot overflow them
     if size != expected:
         raise UserError(f"{path}: {size} bytes, but its header {shape} asks for {expected}: truncated or damaged; fetch it again")
@@ -83,6 +95,14 @@ def volume_shape(path: Path) -> tuple[int, int, int]:
 
 def read_volume(path: Path) -> np.ndarray:
     """One volume, uint8 [T, H, W]. Raises UserError as `volume_shape` does."""
+    volume = open_volume(path)
+    return by_own_range(volume) if path.suffix == ".pck" else volume
+
+
+def open_volume(path: Path) -> np.ndarray:
+    """One volume as it is stored: uint8 [T, H, W], of a .pck file integers of any kind. Raises UserError as `volume_shape` does."""
+    if path.suffix == ".pck":
+        return _unpickled(path)
     volume_shape(path)
     try:
         return np.load(path, allow_pickle=False)
@@ -90,15 +110,59 @@ def read_volume(path: Path) -> np.ndarray:
         raise UserError(f"{path}: cannot be read ({error}); fetch or export it again") from None
 
 
+def by_own_range(volume: np.ndarray) -> np.ndarray:
+    """Integers [T, H, W] -> uint8 [T, H, W]: each frame stretched from its own least and greatest value to 0..255."""
+    scaled = np.zeros(volume.shape, np.uint8)
+    for frame, out in zip(volume, scaled):
+        low, high = float(frame.min()), float(frame.max())
+        if high > low:
+            out[:] = np.rint((frame.astype(np.float64) - low) * (255 / (high - low)))
+    return scaled
+
+
+def _unpickled(path: Path) -> np.ndarray:
+    try:
+        with opened(path, LARGEST) as file:
+            volume = read_array(file.read())
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (Refused, OSError, MemoryError) as error:
+        raise UserError(f"{path}: {error or 'too large for the memory'}") from None
+    _check_axes(path, volume.shape)
+    return volume
+
+
+def _missing(path: Path) -> UserError:
+    return UserError(f"{path}: no such volume; add the file or take the exam out of the csv files")
+
+
+def _check_axes(path: Path, shape: tuple) -> None:
+    if len(shape) != 3:
+        raise UserError(f"{path}: shape {str(shape)[:60]}, expected three axes (frames, height, width)")
+    if min(shape) < 1:
+        raise UserError(f"{path}: shape {shape} holds no frame; export it again or take the exam out of the csv files")
+
+
 # -- labels -----------------------------------------------------------------------------------------------------------
+
+
+def read_table(path: Path) -> str:
+    """The text of a csv file, a byte order mark dropped. Raises UserError where it is none."""
+    try:
+        with opened(path, LARGEST_TABLE) as file:
+            return file.read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable text file ({error}); save it as UTF-8 csv") from None
+
+
+def check_id(name: str, where: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        raise UserError(f"{where}: {name[:60]!r} is no exam id; an id is the name of a file without its suffix")
 
 
 def read_labels(path: Path) -> dict[str, int]:
     """id -> 0 or 1 from one headerless csv file. Raises UserError with the file and line of the first bad row."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable text file ({error}); save it as UTF-8 csv") from None
+    lines = read_table(path).splitlines()
     rows: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -106,8 +170,7 @@ def read_labels(path: Path) -> dict[str, int]:
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != 2 or not cells[0] or cells[1] not in ("0", "1"):
             raise UserError(f"{path}:{number}: {line[:60]!r} is no row `id,0` or `id,1` (no header line)")
-        if cells[0] in (".", "..") or "/" in cells[0] or "\\" in cells[0] or "\0" in cells[0]:
-            raise UserError(f"{path}:{number}: {cells[0]!r} is no exam id; an id is the name of a file without .npy")
+        check_id(cells[0], f"{path}:{number}")
         if cells[0] in rows:
             raise UserError(f"{path}:{number}: exam {cells[0]} stands here twice; keep one row")
         rows[cells[0]] = int(cells[1])
@@ -119,22 +182,26 @@ def read_labels(path: Path) -> dict[str, int]:
 # -- a data set -------------------------------------------------------------------------------------------------------
 
 
-def read_split(root: Path, split: str) -> ExamSet:
+def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, int]] = volume_shape) -> ExamSet:
     """The exams of `root`/`split`, every volume's header checked. Strays (hidden files, other suffixes) are ignored."""
     folder = root / split
+    top = listed(root, root)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; DATA needs train/PLANE/ID.npy and valid/PLANE/ID.npy")
-    planes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    planes = [entry.name for entry in listed(root, folder) if entry.is_dir()]
     if not planes:
         raise UserError(f"{folder}: holds no plane folder; volumes belong into {folder}/PLANE/ID.npy")
-    tables = {p.stem[len(split) + 1 :]: p for p in sorted(root.glob(f"{split}-*.csv"))}
+    tables = {t.name[len(split) + 1 : -4]: root / t.name for t in top if t.name.startswith(f"{split}-") and t.name.endswith(".csv")}
     if not tables:
         raise UserError(f"{root}: no {split}-LABEL.csv; one csv of `id,0|1` rows per label is needed")
     columns = {label: read_labels(path) for label, path in tables.items()}
     labels = tuple(tables)
     for names, what in ((ENSEMBLES, planes), ((MACRO,), labels)):
-        for name in set(names) & set(what):
-            raise UserError(f"{root}: no plane or label may be called {name}, which names a row of the results; rename it")
+        for name in what:
+            if name in names:
+                raise UserError(f"{root}: no plane or label may be called {name}, which names a row of the results; rename it")
+            if not name.isprintable():
+                raise UserError(f"{root}: the name {name!r} of a plane or label cannot be printed; rename it")
     ids = tuple(sorted(columns[labels[0]]))
     for label in labels[1:]:
         odd = sorted(set(ids) ^ set(columns[label]))
@@ -142,44 +209,67 @@ def read_split(root: Path, split: str) -> ExamSet:
             raise UserError(f"{tables[label]}: exam {odd[0]} is not in both it and {tables[labels[0]].name}; label every exam in each")
     shapes = np.empty((len(planes), len(ids), 3), np.int64)
     for p, plane in enumerate(planes):
-        volumes = {v.stem for v in (folder / plane).glob("*.npy") if not v.name.startswith(".")}
+        volumes = {entry.name[:-4] for entry in listed(root, folder / plane) if entry.name.endswith(".npy")}
         extra, missing = sorted(volumes - set(ids)), sorted(set(ids) - volumes)
         if extra:
             raise UserError(f"{folder / plane / extra[0]}.npy: no row in {tables[labels[0]].name} ({len(extra)} such); label it or move it")
         if missing:
             raise UserError(f"{folder / plane / missing[0]}.npy: missing, though {tables[labels[0]].name} lists it ({len(missing)} such)")
         for e, name in enumerate(ids):
-            shapes[p, e] = volume_shape(folder / plane / f"{name}.npy")
+            shapes[p, e] = shape(folder / plane / f"{name}.npy")
     truth = np.array([[columns[label][name] for label in labels] for name in ids], np.uint8)
     return ExamSet(root, split, ids, tuple(planes), labels, truth, shapes)
 
 
-def read_exams(root: Path | str) -> tuple[ExamSet, ExamSet]:
-    """(train, valid) of a folder in MRNet's layout. Raises UserError for whatever could not be trained or scored on."""
+def read_exams(root: Path | str, shape: Callable[[Path], tuple[int, int, int]] = volume_shape) -> tuple[ExamSet, ExamSet]:
+    """(train, reported) of a folder in MRNet's or KneeMRI's layout. Raises UserError for whatever could not be trained or scored on.
+
+    shape: for who has looked at the volumes before.
+    """
+    from . import kneemri  # here, because it imports this module
+
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    train, valid = (read_split(root, split) for split in SPLITS)
-    for what, a, b in (("planes", train.planes, valid.planes), ("labels", train.labels, valid.labels)):
+    if kneemri.recognised(root):
+        train, reported = kneemri.read_folders(root, shape)
+    else:
+        train, reported = (read_split(root, split, shape) for split in SPLITS)
+    for what, a, b in (("planes", train.planes, reported.planes), ("labels", train.labels, reported.labels)):
         if a != b:
             raise UserError(f"{root}: train has the {what} {', '.join(a)}, valid has {', '.join(b)}; both need the same")
-    for exams in (train, valid):
+    for exams in (train, reported):
         for label, positives in zip(exams.labels, exams.truth.sum(0)):
             if positives in (0, len(exams)):
-                csv = root / f"{exams.split}-{label}.csv"
-                raise UserError(f"{csv}: every exam is {int(positives > 0)}; a label needs exams of both classes, or take the file out")
-    return train, valid
+                csv = root / (kneemri.TABLE if exams.files else f"{exams.split}-{label}.csv")
+                raise UserError(f"{csv}: every {exams.split} exam is {int(positives > 0)} in {label}; "
+                                "a label needs exams of both classes, or take it out")  # fmt: skip
+    return train, reported
 
 
-def digest(sets: Sequence[ExamSet]) -> str:
+def file_digests(sets: Sequence[ExamSet]) -> dict[str, str]:
+    """File of each volume, below root -> sha256 of its bytes."""
+    found = {}
+    for exams in sets:
+        for plane in exams.planes:
+            for e in range(len(exams)):
+                path = exams.path(plane, e)
+                with open(path, "rb") as file:
+                    found[str(path.relative_to(exams.root))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def digest(sets: Sequence[ExamSet], files: dict[str, str] | None = None) -> str:
     """12 hex digits over ids, labels and the bytes of every volume: the same data has the same digest in any folder."""
+    files = file_digests(sets) if files is None else files
     total = hashlib.sha256()
     for exams in sets:
         total.update(repr((exams.split, exams.planes, exams.labels, exams.ids)).encode() + exams.truth.tobytes())
+        if exams.held is not None:
+            total.update(exams.held.tobytes())
         for plane in exams.planes:
             for e in range(len(exams)):
-                with open(exams.path(plane, e), "rb") as file:
-                    total.update(hashlib.file_digest(file, "sha256").digest())
+                total.update(bytes.fromhex(files[str(exams.path(plane, e).relative_to(exams.root))]))
     return total.hexdigest()[:12]
 
 

@@ -1,8 +1,10 @@
-"""Files that are whole or absent, and a lock between processes. No torch: what only writes files starts fast."""
+"""Files that are whole or absent, and locks between processes. No torch: what only writes files starts fast."""
 
 import contextlib
 import fcntl
 import os
+import platform
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,4 +35,21 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """As `locked`, but whoever comes second is told who is inside. Raises UserError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read(200).decode(errors="replace") or "another process"
+            raise UserError(f"{path.parent}: {who} is at work there; wait for it, or use another output folder") from None
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
         yield

@@ -9,6 +9,7 @@ import pytest
 
 from bench import presets
 from bench.__main__ import main
+from bench.cost import planned
 from bench.results import COLUMNS, KEY, read, upsert
 from bench.run import read_scores
 from sslm_core.clips import ClipConfig
@@ -166,6 +167,14 @@ def test_curves_of_stored_pretexts(first_run, tmp_path, capsys):
 def test_what_a_preset_would_cost(capsys):
     assert main(["cost", "--preset", "smoke"]) == 0
     assert "computed from FLOPs, not measured" in capsys.readouterr().out
+    assert main(["cost", "--exams", "2"]) == 2
+    assert "--exams 2: expected 3 or more" in capsys.readouterr().err
+
+
+def test_cost_grows_with_the_number_of_exams():
+    some, more = (planned(replace(TINY, exams=None), 30.0, exams) for exams in (1000, 100_000))
+    for (_, a), (_, b) in zip(some.items(), more.items()):
+        assert 0.99 < b / a / 100 < 1.01
 
 
 def test_finetuning_starts_from_the_pretext_and_moves_it(exams_folder, tmp_path):

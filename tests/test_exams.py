@@ -1,4 +1,6 @@
+import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -77,6 +79,72 @@ def empty_file(root):
 def huge_header(root):
     with open(volume(root), "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 256, 256)})
+
+
+def huge_count(root):
+    """A header that says that it is 4 GB long, in a file that is."""
+    with open(volume(root), "wb") as file:
+        file.write(b"\x93NUMPY\x02\x00\xff\xff\xff\x3f")
+        file.truncate((1 << 30) - 1)
+
+
+def long_header(root):
+    header = b"{'descr': '|u1', 'junk" + b"k" * 5000
+    volume(root).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+def many_fields(root):
+    np.save(volume(root), np.zeros(1, [(f"field{n}", np.uint8) for n in range(200)]))
+
+
+def many_axes(root):
+    header = repr({"descr": "|u1", "fortran_order": False, "shape": (1,) * 500}).encode()
+    volume(root).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"0")
+
+
+def huge_file(root):
+    with open(volume(root), "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 20, 256, 256)})
+        file.truncate(file.tell() + (1 << 36))
+
+
+def huge_table(root):
+    os.truncate(root / "train-acl.csv", 1 << 40)
+
+
+def pipe(root):
+    volume(root).unlink()
+    os.mkfifo(volume(root))
+
+
+def table_is_a_pipe(root):
+    (root / "train-acl.csv").unlink()
+    os.mkfifo(root / "train-acl.csv")
+
+
+def volume_leads_out(root):
+    volume(root).rename(root.parent / "aside.npy")
+    volume(root).symlink_to(root.parent / "aside.npy")
+
+
+def plane_leads_out(root):
+    (root / "train" / "sagittal").rename(root.parent / "aside")
+    (root / "train" / "sagittal").symlink_to(root.parent / "aside")
+
+
+def table_leads_out(root):
+    (root / "train-acl.csv").rename(root.parent / "aside.csv")
+    (root / "train-acl.csv").symlink_to("../aside.csv")
+
+
+def loop(root):
+    volume(root).unlink()
+    volume(root).symlink_to(volume(root).name)
+
+
+def unprintable(root):
+    path = root / "train-acl.csv"
+    path.write_text(path.read_text() + "\x1b[2J,1\n")
 
 
 def pickled(root):
@@ -159,6 +227,19 @@ CASES = {
     truncated_header: ("0002.npy", "not a readable .npy"),
     empty_file: ("0002.npy", "not a readable .npy"),
     huge_header: ("0002.npy", "truncated"),
+    huge_count: ("0002.npy", "not a readable .npy"),
+    long_header: ("0002.npy", "not a readable .npy"),
+    many_fields: ("0002.npy", "expected uint8"),
+    many_axes: ("0002.npy", "three axes"),
+    huge_file: ("0002.npy", "more than"),
+    huge_table: ("train-acl.csv", "more than"),
+    pipe: ("0002.npy", "no regular file"),
+    table_is_a_pipe: ("train-acl.csv", "no regular file"),
+    volume_leads_out: ("0002.npy", "leads out of"),
+    plane_leads_out: ("train/sagittal", "leads out of"),
+    table_leads_out: ("train-acl.csv", "leads out of"),
+    loop: ("0002.npy", "not a readable .npy"),
+    unprintable: ("train-acl.csv:7", "no exam id"),
     pickled: ("0002.npy", "pickled"),
     wrong_dtype: ("0002.npy", "float32"),
     two_dimensions: ("0002.npy", "three axes"),
@@ -174,6 +255,26 @@ CASES = {
     reserved_name: ("exams", "may be called ensemble"),
     other_planes: ("exams", "both need the same"),
 }
+
+
+def test_a_link_within_the_folder_is_followed(fresh_exams):
+    first = exams.digest(exams.read_exams(fresh_exams))
+    volume(fresh_exams).rename(fresh_exams / "aside.npy")
+    volume(fresh_exams).symlink_to(fresh_exams / "aside.npy")
+    assert exams.digest(exams.read_exams(fresh_exams)) == first
+    linked = fresh_exams.with_name("linked")
+    linked.symlink_to(fresh_exams)
+    assert exams.digest(exams.read_exams(linked)) == first
+
+
+def test_a_damaged_header_allocates_little(fresh_exams):
+    huge_count(fresh_exams)
+    tracemalloc.start()
+    with pytest.raises(UserError):
+        exams.volume_shape(volume(fresh_exams))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("damage", CASES, ids=lambda f: f.__name__)

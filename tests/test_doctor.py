@@ -1,0 +1,189 @@
+"""The doctor: clean data are called clean, each kind of damage is told of, and whatever a run would refuse is called unusable."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from bench.__main__ import main
+from bench.doctor import in_order
+from tests.conftest import write_exams
+from tests.test_exams import CASES, no_folder, volume
+from tests.test_kneemri import CASES as KNEE_CASES
+from tests.test_kneemri import first, hostile, write_kneemri
+
+
+@pytest.fixture
+def exams(tmp_path):
+    return write_exams(tmp_path / "exams", train=80, valid=60, size=12)
+
+
+def doctor(root, capsys, *options) -> tuple[int, str]:
+    code = main(["doctor", str(root), *options])
+    out, err = capsys.readouterr()
+    return code, out + err
+
+
+def findings(root, capsys) -> tuple[int, list[tuple[str, str]]]:
+    code, out = doctor(root, capsys, "--json")
+    report = json.loads(out)
+    assert report["exit"] == code
+    return code, [(f["level"], f["kind"]) for f in report["findings"]]
+
+
+def test_clean_data_are_clean_and_left_alone(exams, capsys):
+    before = {path: path.stat().st_mtime_ns for path in [exams, *exams.rglob("*")]}
+    code, out = doctor(exams, capsys)
+    assert code == 0 and out.endswith(f"{exams}: clean\n")
+    for word in ("axial", "sagittal", "acl", "meniscus", "80", "60", "12x12"):
+        assert word in out
+    assert {path: path.stat().st_mtime_ns for path in [exams, *exams.rglob("*")]} == before
+
+
+def test_figures_are_those_of_the_data(exams, capsys):
+    np.save(exams / "train" / "axial" / "0000.npy", np.arange(5 * 9 * 7, dtype=np.uint8).reshape(5, 9, 7))
+    _, out = doctor(exams, capsys, "--json")
+    report = json.loads(out)
+    volumes = [np.load(path) for path in sorted((exams / "train" / "axial").glob("*.npy"))]
+    row = next(r for r in report["planes"] if (r["part"], r["plane"]) == ("train", "axial"))
+    assert row["volumes"] == 80 and row["sizes"] == {"12x12": 79, "9x7": 1}
+    assert row["frames"] == [min(map(len, volumes)), round(np.mean(list(map(len, volumes))), 1), max(map(len, volumes))]
+    assert row["range"] == [min(v.min() for v in volumes), max(v.max() for v in volumes)]
+    rows = [line.split(",")[1] for line in (exams / "train-acl.csv").read_text().split()]
+    assert report["labels"]["train"]["acl"] == [80, rows.count("1")]
+    assert sum(counts["train"] for counts in report["joint"].values()) == 80
+
+
+def change(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+def across(root):
+    (root / "valid" / "axial" / "0007.npy").write_bytes((root / "train" / "axial" / "0003.npy").read_bytes())
+
+
+def within(root):
+    (root / "train" / "axial" / "0007.npy").write_bytes((root / "train" / "axial" / "0003.npy").read_bytes())
+
+
+def black(root):
+    np.save(root / "train" / "axial" / "0007.npy", np.zeros((5, 12, 12), np.uint8))
+
+
+def unscaled(root):
+    np.save(root / "train" / "axial" / "0007.npy", np.random.default_rng(0).integers(0, 2, (5, 12, 12)).astype(np.uint8))
+
+
+def contradicts(root):
+    for split in ("train", "valid"):
+        (root / f"{split}-abnormal.csv").write_text((root / f"{split}-acl.csv").read_text())
+    change(root / "train-abnormal.csv", "0001,1", "0001,0")
+
+
+def few(root):
+    (root / "train-acl.csv").write_text("".join(f"{e:04},{int(e in (5, 30, 60))}\n" for e in range(80)))
+    (root / "valid-acl.csv").write_text("".join(f"{e:04},{int(e in (5, 30))}\n" for e in range(60)))
+
+
+def ordered(root):
+    (root / "valid-acl.csv").write_text("".join(f"{e:04},{int(e >= 30)}\n" for e in range(60)))
+
+
+def shifts(root):
+    random = np.random.default_rng(0)
+    (root / "valid-acl.csv").write_text("".join(f"{e:04},{int(random.random() < 0.8)}\n" for e in range(60)))
+
+
+def stray(root):
+    (root / "train" / "axial" / "notes.txt").write_text("hello")
+
+
+WARNED = {
+    across: (1, ("warning", "leakage")),
+    within: (1, ("warning", "duplicate")),
+    black: (1, ("warning", "constant")),
+    unscaled: (1, ("warning", "range")),
+    contradicts: (1, ("warning", "contradiction")),
+    few: (1, ("warning", "few")),
+    ordered: (1, ("warning", "sorted")),
+    shifts: (1, ("warning", "shift")),
+    stray: (0, ("note", "strays")),
+}
+
+
+@pytest.mark.parametrize("damage", WARNED, ids=lambda f: f.__name__)
+def test_what_a_run_would_accept_but_a_user_should_know(exams, capsys, damage):
+    damage(exams)
+    code, found = findings(exams, capsys)
+    assert code == WARNED[damage][0] and set(found) == {WARNED[damage][1]}
+
+
+@pytest.mark.parametrize("damage", CASES, ids=lambda f: f.__name__)
+def test_what_a_run_refuses_is_unusable(fresh_exams, capsys, damage):
+    damage(fresh_exams)
+    code, out = doctor(fresh_exams, capsys)
+    assert code == 2 and "error: " in out and CASES[damage][0] in out
+    assert ("unusable" in out) == (damage is not no_folder)
+
+
+@pytest.mark.parametrize("damage", KNEE_CASES, ids=lambda f: f.__name__)
+def test_what_a_run_on_kneemri_refuses_is_unusable(tmp_path, capsys, damage):
+    root = write_kneemri(tmp_path / "knees")
+    damage(root)
+    code, out = doctor(root, capsys)
+    assert code == 2 and KNEE_CASES[damage][0].split(":")[0] in out and "unusable" in out
+    assert not (root / "here").exists()
+
+
+def test_kneemri_is_told_of_as_it_is_stored(tmp_path, capsys):
+    root = write_kneemri(tmp_path / "knees", each=9)
+    code, out = doctor(root, capsys)
+    assert code == 1 and "KneeMRI's layout" in out and "diagnoses: 30 intact, 30 partial, 30 complete" in out
+    stored = [pickle.loads(path.read_bytes()) for folder in ("vol01", "vol02") for path in (root / folder).glob("*.pck")]
+    row = next(line for line in out.splitlines() if line.startswith("test "))
+    assert "18" in row and f"{min(v.min() for v in stored)} to {max(v.max() for v in stored)}" in row
+
+
+def test_one_exam_in_two_parts_of_kneemri_is_leakage(tmp_path, capsys):
+    root = write_kneemri(tmp_path / "knees")
+    other = min((root / "vol01").glob("*.pck"))
+    moved = other.with_name(f"{first(root).stem.split('-')[0]}-99.pck")
+    other.rename(moved)
+    change(root / "metadata.csv", other.name, moved.name)
+    assert ("warning", "leakage") in findings(root, capsys)[1]
+
+
+def test_every_error_is_told_of_not_the_first_alone(fresh_exams, capsys):
+    for exam in ("0001", "0004"):
+        volume(fresh_exams).with_stem(exam).write_bytes(b"junk")
+    (fresh_exams / "valid" / "sagittal" / "0000.npy").unlink()
+    change(fresh_exams / "train-acl.csv", "0003,", "0030,")
+    code, out = doctor(fresh_exams, capsys)
+    assert code == 2
+    for word in ("0001.npy: not a readable", "0004.npy: not a readable", "valid/sagittal/0000.npy: missing", "0030"):
+        assert word in out
+
+
+def test_a_hostile_name_is_written_out(fresh_exams, capsys):
+    (fresh_exams / "train" / "sagittal" / "\x1b[2J\nok\udcff.npy").write_bytes(b"")
+    code, out = doctor(fresh_exams, capsys)
+    assert code == 2 and "\x1b" not in out and "\\x1b[2J\\nok\\udcff.npy" in out
+    assert main(["run", "--data", str(fresh_exams)]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and err.count("\n") == 1
+
+
+def test_pickles_are_never_run(tmp_path, capsys):
+    root = write_kneemri(tmp_path / "knees")
+    hostile(root)
+    code, out = doctor(root, capsys)
+    assert code == 2 and "asks for posix.system" in out and not os.path.exists(root / "here")
+
+
+def test_order_is_told_from_chance():
+    random = np.random.default_rng(0)
+    assert not any(in_order(random.integers(0, 2, 100)) for _ in range(1000))
+    assert in_order(np.arange(100) >= 50) and in_order(np.arange(100) >= 80)
+    assert not in_order(np.zeros(100, int)) and not in_order(np.arange(0)) and not in_order(np.arange(4) >= 2)

@@ -1,0 +1,243 @@
+"""What goes wrong around a run: two at once, a full disk, data that change, workers that die, Ctrl-C. Nothing torn, and one line."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench import presets, sweep
+from bench.__main__ import main
+from bench.data import open_dataset
+from bench.results import read, upsert
+from bench.sweep import claimed
+from sslm_core.errors import UserError
+from tests.test_bench import TINY
+
+OPTIONS = ["--methods", "sslm,random", "--planes", "axial", "--device", "cpu", "--jobs", "1"]
+START = "import sys; from bench import presets; from bench.__main__ import main; from tests.test_bench import TINY; " \
+        "presets.PRESETS['tiny'] = TINY; sys.exit(main())"  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+
+
+def arguments(folder, out) -> list[str]:
+    return ["run", "--preset", "tiny", "--data", str(folder), "--out", str(out / "runs"), "--results", str(out / "results.csv"), *OPTIONS]
+
+
+def bench(folder, out, *more) -> int:
+    return main([*arguments(folder, out), *more])
+
+
+def refused(capsys) -> str:
+    """The one line of an error, after what was said of the run."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error", "Traceback"))]
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def scores(out) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in (out / "runs").rglob("scores.csv")}
+
+
+@pytest.fixture(scope="module")
+def whole(exams_folder, tmp_path_factory):
+    """Scores of a run in which nothing went wrong."""
+    out = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "tiny", TINY)
+        assert bench(exams_folder, out) == 0
+    return scores(out)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A function that mounts a small disk of its own, or mounts it again with other options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        remount = ["-o", "remount"] if os.path.ismount(folder) else []
+        done = subprocess.run(["mount", "-t", "tmpfs", *remount, "-o", options, "none", str(folder)], capture_output=True)
+        if done.returncode:
+            pytest.skip("mounting a disk is not permitted here")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_second_run_is_told_who_is_at_work(exams_folder, tmp_path, capsys):
+    dataset = open_dataset(exams_folder, exams_folder.name, TINY)
+    with claimed(tmp_path / "runs", dataset):
+        assert bench(exams_folder, tmp_path) == 2
+    line = refused(capsys)
+    assert f"process {os.getpid()} on " in line and str(tmp_path / "runs" / f"{exams_folder.name}-{dataset.digest}") in line
+    assert not (tmp_path / "results.csv").exists()
+    with claimed(tmp_path / "runs", dataset):  # the lock went with its holder
+        pass
+
+
+def test_rows_of_runs_that_write_at_once_are_all_kept(tmp_path):
+    path = tmp_path / "results.csv"
+
+    def write(writer: int) -> None:
+        for seed in range(10):
+            upsert(path, [{"dataset": f"set {writer}", "seed": seed}])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = [(row["dataset"], row["seed"]) for row in read(path)]
+    assert rows == sorted({(f"set {n}", str(seed)) for n in range(6) for seed in range(10)})
+
+
+def test_a_full_disk_is_one_line(exams_folder, mounted, capsys):
+    disk = mounted("size=16k")
+    assert bench(exams_folder, disk) == 2
+    line = refused(capsys)
+    assert str(disk) in line and ("space" in line or "cannot be written" in line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", ["16k", "60k", "100k", "200k", "300k", "600k"])
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(exams_folder, mounted, capsys, whole, room):
+    disk = mounted(f"size={room}")
+    if bench(exams_folder, disk) == 2:
+        line = refused(capsys)
+        assert str(disk) in line and ("space" in line or "cannot be written" in line)
+    mounted("size=64m")
+    assert bench(exams_folder, disk) == 0
+    assert scores(disk) == whole
+    assert not list(disk.rglob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_data_on_a_disk_that_cannot_be_written_are_enough(exams_folder, mounted, tmp_path, whole):
+    disk = mounted("size=8m")
+    shutil.copytree(exams_folder, disk / exams_folder.name)
+    mounted("ro")
+    with pytest.raises(OSError):
+        (disk / "new").touch()
+    assert bench(disk / exams_folder.name, tmp_path) == 0
+    assert scores(tmp_path) == whole
+    assert main(["doctor", str(disk / exams_folder.name)]) < 2
+
+
+def test_data_that_changed_between_runs_are_refused(fresh_exams, tmp_path, capsys):
+    def claim() -> None:
+        with claimed(tmp_path / "runs", open_dataset(fresh_exams, fresh_exams.name, TINY)):
+            pass
+
+    claim()
+    changed = fresh_exams / "train" / "sagittal" / "0003.npy"
+    np.save(changed, np.load(changed)[::-1])
+    assert bench(fresh_exams, tmp_path, "--planes", "sagittal") == 2
+    line = refused(capsys)
+    assert "train/sagittal/0003.npy differs (1 such)" in line and str(fresh_exams) in line and "digest" in line
+    np.save(changed, np.load(changed)[::-1])
+    claim()
+    table = fresh_exams / "valid-acl.csv"
+    table.write_text(table.read_text().replace("0005,1", "0005,x").replace("0005,0", "0005,1").replace("0005,x", "0005,0"))
+    with pytest.raises(UserError, match="its labels differ"):
+        claim()
+
+
+def when_a_worker_runs(act) -> threading.Thread:
+    def wait() -> None:
+        while not active_children():
+            time.sleep(0.01)
+        act(active_children()[0].pid)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_one_line_and_the_run_goes_on(exams_folder, tmp_path, capsys, whole):
+    killer = when_a_worker_runs(lambda pid: os.kill(pid, signal.SIGKILL))
+    assert bench(exams_folder, tmp_path) == 2
+    killer.join()
+    assert "a worker process was killed" in refused(capsys)
+    assert bench(exams_folder, tmp_path) == 0
+    assert scores(tmp_path) == whole
+
+
+def test_a_full_gpu_is_one_line(exams_folder, tmp_path, capsys, monkeypatch):
+    def full(*_) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB")
+
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))  # no GPU is needed to fill it
+    monkeypatch.setattr(sweep, "_work", full)
+    assert bench(exams_folder, tmp_path) == 2
+    assert "the GPU's memory is full; use --jobs 1" in refused(capsys)
+
+
+def started(folder, out) -> subprocess.Popen:
+    out.mkdir(exist_ok=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-c", START, *arguments(folder, out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                            text=True, env=environment, start_new_session=True)  # fmt: skip
+
+
+def interrupted(folder, out, pause: float) -> None:
+    """Ctrl-C, which a terminal sends to all processes, `pause` seconds after a run has said what it is about."""
+    run = started(folder, out)
+    assert "exams to fit" in run.stderr.readline()
+    time.sleep(pause)
+    os.killpg(run.pid, signal.SIGINT)
+    try:
+        _, err = run.communicate(timeout=60)
+        assert run.returncode == 130 and err.endswith("interrupted; the same command goes on where it stopped\n") and "Traceback" not in err
+        with pytest.raises(ProcessLookupError):
+            for _ in range(600):  # what the parent has killed is on its way
+                os.killpg(run.pid, 0)
+                time.sleep(0.1)
+    finally:
+        run.kill()
+
+
+def test_control_c_ends_all_processes_with_130(exams_folder, tmp_path):
+    interrupted(exams_folder, tmp_path, 1)
+
+
+@pytest.mark.slow
+def test_control_c_at_any_moment_loses_nothing(exams_folder, tmp_path, whole):
+    for pause in (0, 4, 6, 8):
+        interrupted(exams_folder, tmp_path, pause)
+    assert bench(exams_folder, tmp_path) == 0
+    assert scores(tmp_path) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_killed_at_any_moment_leaves_nothing_torn(exams_folder, tmp_path, whole, seed):
+    pause = random.Random(seed)
+    for _ in range(3):
+        run = started(exams_folder, tmp_path)
+        time.sleep(pause.uniform(2, 16))
+        os.kill(run.pid, signal.SIGKILL)
+        run.communicate()
+        if (tmp_path / "results.csv").exists():
+            read(tmp_path / "results.csv")
+    assert bench(exams_folder, tmp_path) == 0
+    assert scores(tmp_path) == whole
+    assert not list(tmp_path.rglob(".*.tmp"))
+    assert len(read(tmp_path / "results.csv")) == 6
