@@ -17,6 +17,7 @@ from .phantom_findings import (
     draw_others,
     joint_fluid,
     popliteal_cyst,
+    strained_muscle,
     torn_acl,
     torn_meniscus,
 )
@@ -149,15 +150,6 @@ def under_the_skin(dice: Dice, wide: float, deep: float, cy: float, layer: float
             (0, dice.pick("oedema", "vessel"), dice.u(0.2, 0.8), FAT), soft=6)  # fmt: skip
 
 
-def strains(dice: Dice, add):
-    """Swollen muscle in some knees, whatever else they have."""
-    if dice.p(0.5):
-        for _ in dice.few(1, 3):
-            places = (-34, 8, 70), (34, 6, 75), (28, -33, 60), (-23, -40, 55), (-21, -44, -50), (21, -44, -50), (6, -31, -70)
-            add(ellipsoid(dice.near(dice.pick(*places), 5), (dice.u(5, 11), dice.u(5, 11), dice.u(8, 22))),
-                (0, "oedema", dice.u(0.4, 0.9), MUSCLE), soft=4)  # fmt: skip
-
-
 def popliteal_fossa(dice: Dice, add):
     x = dice.n(1, 2)
     lane = [(x, -24, 120), (x + 1, -30, 50), (x, -37, 5), (x, -36, -30), (x + 2, -32, -110)]
@@ -254,7 +246,7 @@ def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
     fascia, skin, (wide, deep, cy, layer) = leg(dice)
     add(None, (0, "fat", 1, FAT))
     muscles(dice, add)
-    strains(dice, add)
+    strained_muscle(dice, MUSCLE, add)
     add(fascia, (0, "septum"), (0.9, "fat", 1, FAT))
     under_the_skin(dice, wide, deep, cy, layer, add)
     popliteal_fossa(dice, add)

@@ -171,6 +171,15 @@ def joint_fluid(dice: Dice, effusion: bool, add: Callable):
                 label=mark)  # fmt: skip
 
 
+def strained_muscle(dice: Dice, muscle, add: Callable):
+    """Swelling in the muscles of half of the knees, whatever else they have: as bright as a finding."""
+    if dice.p(0.5):
+        for _ in dice.few(1, 3):
+            places = (-34, 8, 70), (34, 6, 75), (28, -33, 60), (-23, -40, 55), (-21, -44, -50), (21, -44, -50), (6, -31, -70)
+            add(ellipsoid(dice.near(dice.pick(*places), 5), (dice.u(5, 11), dice.u(5, 11), dice.u(8, 22))),
+                (0, "oedema", dice.u(0.4, 0.9), muscle), soft=4)  # fmt: skip
+
+
 def popliteal_cyst(dice: Dice, cyst: bool, add: Callable):
     """Baker's cyst, with its neck between semimembranosus and gastrocnemius; a small bursa there in some normal knees."""
     r = dice.u(4.2, 6.5) if cyst else dice.u(1.0, 2.8)
