@@ -63,7 +63,7 @@ CPU = Preset(
         jigsaw=JigsawConfig(permutations=500),
         pretext=PretextConfig("fast", epochs=12, batch=64, lr=2e-3),
         clip=ClipConfig(frames=8, edge=2),
-        downstream=DownstreamConfig(epochs=6, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
+        downstream=DownstreamConfig(epochs=6, batch=4, lrs=(1e-3, 3e-3), trial=2, optimiser="adam", decay=0.9, standardise=True,
                                     clips=8, tune_clips=2, hidden=32, views=1),  # fmt: skip
     ),
 )

@@ -31,7 +31,7 @@ from .methods import METHODS, Cell, Outcome
 from .presets import Preset
 from .throughput import prediction, synchronise
 
-RECORD = 3  # goes up with every change to what run.json holds or to what scores depend on beside the settings
+RECORD = 4  # goes up with every change to what run.json holds or to what scores depend on beside the settings
 CACHE = 8 << 30  # bytes of feature maps on disk
 
 

@@ -1,15 +1,17 @@
 """The two loops, on a tiny set: what is trained, what is chosen, what is repeated to the bit after a kill."""
 
+import pytest
 import torch
 
 from baselines.pretexts import random_weights
 from baselines.supervised import supervised
 from sslm_core.checkpoint import Resume
 from sslm_core.clips import ClipConfig
-from sslm_core.downstream import DownstreamConfig, predict
+from sslm_core.downstream import DownstreamConfig, bce, predict, start_at_prior
 from sslm_core.encoder import EncoderConfig
 from sslm_core.exams import read_exams
 from sslm_core.frames import load_frames
+from sslm_core.heads import clip_head
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.pretext import PretextConfig
 from sslm_core.sslm import SSLMConfig, diagnose, new_encoder, pretext
@@ -147,3 +149,14 @@ def test_downstream_killed_anywhere_ends_the_same(exams_folder, tmp_path):
             assert resume.path.exists()
         again, rescored = supervised(CONFIG, store, truth, FIT, TUNE, 0, resume=Resume(tmp_path / "downstream.ckpt", {"seed": 0}))
         assert same(whole.model.state_dict(), again.model.state_dict()) and torch.equal(scores, rescored)
+
+
+def test_heads_start_at_the_best_constant():
+    truth = torch.tensor([[1.0, 0, 1]] * 2 + [[0, 0, 1]] * 6)
+    head = clip_head("max", 4, 3, 3)
+    start_at_prior(head, truth, bce, None)
+    last = [m for m in head.modules() if isinstance(m, torch.nn.Linear)][-1]
+    assert torch.sigmoid(last.bias[0]).item() == pytest.approx(0.25, abs=1e-3)  # the prevalence
+    assert last.bias[1] < -4 and last.bias[2] > 4 and last.bias.abs().max() <= 6  # one class alone: far off, not endless
+    start_at_prior(head, truth, bce, lambda truth: 1 + 2 * truth[:, 0])  # positives drawn three times as often: half of the draws
+    assert torch.sigmoid(last.bias[0]).item() == pytest.approx(0.5, abs=1e-3)
