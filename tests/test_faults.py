@@ -202,6 +202,8 @@ def interrupted(folder, out, pause: float) -> None:
     run = started(folder, out)
     assert "exams to fit" in run.stderr.readline()
     time.sleep(pause)
+    if run.poll() == 0:
+        return  # a fast machine was done before
     os.killpg(run.pid, signal.SIGINT)
     try:
         _, err = run.communicate(timeout=60)
@@ -220,7 +222,7 @@ def test_control_c_ends_all_processes_with_130(exams_folder, tmp_path):
 
 @pytest.mark.slow
 def test_control_c_at_any_moment_loses_nothing(exams_folder, tmp_path, whole):
-    for pause in (0, 4, 6, 8):
+    for pause in (0, 2, 3, 4, 6):
         interrupted(exams_folder, tmp_path, pause)
     assert bench(exams_folder, tmp_path) == 0
     assert scores(tmp_path) == whole
