@@ -23,16 +23,21 @@ def random_weights(config: SSLMConfig, task: PretextTask, store: FrameStore, exa
 
     As many as in one epoch of SSLM's pretext, of the same patches of the same exams.
     """
-    device, pretext = store.data.device, config.pretext
+    device, pretext, exams = store.device, config.pretext, exams.to(store.device)
     encoder = new_encoder(config.encoder, seed).to(device).train()
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     steps = max(1, len(exams) * pretext.draws // pretext.batch)
-    for step in progress(range(steps), "batch-norm statistics"):
+
+    def plans():
+        for step in range(steps):
+            draw = generator(device, seed, "statistics", step)
+            some = exams[torch.randint(len(exams), (pretext.batch,), generator=draw, device=device)]
+            yield frame_of(store, some, draw), draw
+
+    for step, (part, frames, draw) in zip(progress(range(steps), "batch-norm statistics"), store.ahead(plans())):
         for norm in norms:
             norm.momentum = 1 / (step + 1)  # a plain mean over batches
-        draw = generator(device, seed, "statistics", step)
-        some = exams.to(device)[torch.randint(len(exams), (pretext.batch,), generator=draw, device=device)]
-        encoder(task.batch(store, frame_of(store, some, draw), draw, train=True)[0])
+        encoder(task.batch(part, frames, draw, train=True)[0])
     return encoder
 
 

@@ -4,10 +4,12 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from sslm_core.errors import UserError, printable
 from sslm_core.exams import ENSEMBLES
 from sslm_core.files import locked
+from sslm_core.frames import Placing
 
 from . import compare, cost, curve, doctor, metrics, phantom, results, speed
 from .data import PROTOCOLS, Dataset, open_dataset, planes_of
@@ -35,6 +37,9 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a variant of the preset, e.g. downstream.head=linear,jigsaw.choice=hamming or recipe=original")
     parser.add_argument("--cache-limit", type=float, default=CACHE / 2**30, metavar="GB",
                         help="disk for feature maps, under OUT; 0 computes them anew each time (default %(default)g)")
+    parser.add_argument("--store", default="auto", choices=list(get_args(Placing)),
+                        help="resident: all frames of a plane on the device; stream: batches of them come to it, read ahead from disk; "
+                        "auto: resident where they take half of the free memory or less")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
     parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
@@ -56,7 +61,8 @@ def run_main(args: argparse.Namespace) -> None:
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
     limit = int(args.cache_limit * 2**30)
     slim = replace(dataset, files={})  # every job goes to its worker with it
-    jobs = [Job(slim, chosen, m, p, s, device, args.out, variant, args.force, limit) for m in methods for s in seeds for p in planes]
+    jobs = [Job(slim, chosen, m, p, s, device, args.out, variant, args.force, limit, args.store)
+            for m in methods for s in seeds for p in planes]  # fmt: skip
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if not args.cache_limit >= 0:

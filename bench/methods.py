@@ -74,7 +74,7 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
 
 
 def _jigsaw(cell: Cell) -> Jigsaw:
-    return Jigsaw(cell.config.jigsaw, cell.store.data.shape[-1], cell.seed, cell.store.data.device)
+    return Jigsaw(cell.config.jigsaw, cell.store.data.shape[-1], cell.seed, cell.store.device)
 
 
 def sslm(cell: Cell, **strategy) -> Outcome:
@@ -107,7 +107,7 @@ def _other_pretext(cell: Cell, name: str, task: PretextTask, sample: float, conf
 def geometric(cell: Cell) -> Outcome:
     """Pretext: which transform was applied to the whole frame. Frames cost many patch sets each: they come in the paper's batches of 16."""
     frame, config = cell.store.data.shape[-1], cell.config.pretext
-    task = Geometric(cell.config.jigsaw, frame, cell.store.data.device)
+    task = Geometric(cell.config.jigsaw, frame, cell.store.device)
     config = replace(config, batch=min(config.batch, 16))
     return _other_pretext(cell, "geometric", task, cost.encoding(cell.config, 1, frame), config, task.classes)
 
@@ -115,7 +115,7 @@ def geometric(cell: Cell) -> Outcome:
 def contrastive(cell: Cell, name: str, kind: type[SimCLR] | type[PIRL]) -> Outcome:
     """Pretext: views of one frame are alike, those of others are not."""
     frame, config = cell.store.data.shape[-1], cell.config.pretext
-    task = kind(cell.config.jigsaw, frame, cell.seed, cell.store.data.device)
+    task = kind(cell.config.jigsaw, frame, cell.seed, cell.store.device)
     return _other_pretext(cell, name, task, task.samples * cost.patches(cell.config, frame), config, task.classes(config.look))
 
 

@@ -20,7 +20,7 @@ from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
 from sslm_core.features import Features
 from sslm_core.files import locked, write_atomic
-from sslm_core.frames import Progress, joined, packed_frames
+from sslm_core.frames import Placing, Progress, joined, packed_frames
 from sslm_core.pretext import Pretrained, fast_dtype
 from sslm_core.sslm import SSLMConfig
 
@@ -49,6 +49,7 @@ class Job:
     variant: str = ""
     anew: bool = False  # start from nothing, whatever a killed run has left
     cache: int = CACHE
+    store: Placing = "auto"  # no score depends on it
 
     @property
     def home(self) -> Path:
@@ -113,7 +114,7 @@ def run(job: Job, progress: Progress) -> float:
     # named after the settings: what a killed run of other settings has left is not in the way
     resume = Resume(job.folder / f"downstream-{job.config()}.ckpt", identity(job) | {"method": job.method, "config": job.config()})
     packed = job.home / "frames"
-    store = joined([packed_frames(packed, exams, job.plane, job.preset.frame, progress) for exams in dataset.sets]).to(device)
+    store = joined([packed_frames(packed, exams, job.plane, job.preset.frame, progress) for exams in dataset.sets]).to(device, job.store)
     truth = torch.from_numpy(np.concatenate([exams.truth for exams in dataset.sets])).to(device, torch.float32)
     cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, progress, resume,
                 Cache(job.home / "features", job.cache, job.frames()),
@@ -121,7 +122,7 @@ def run(job: Job, progress: Progress) -> float:
     outcome = METHODS[job.method](cell)
     synchronise(device)
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
-    reported = packed_frames(packed, dataset.reported, job.plane, job.preset.frame, progress).to(device)
+    reported = packed_frames(packed, dataset.reported, job.plane, job.preset.frame, progress).to(device, job.store)
     everyone = torch.arange(len(reported))
     seen = reported
     if outcome.model.frozen:  # cells that share an encoder share these maps too
@@ -144,6 +145,7 @@ def run(job: Job, progress: Progress) -> float:
         "seconds": outcome.seconds | {"train": sum(outcome.seconds.values())},
         "cost": prediction(outcome.model, reported, config.clip, config.downstream) | {"train_flops": training_flops(cell, outcome)},
         "environment": environment(device),
+        "store": "stream" if store.streamed else "resident",
         "settings": dataclasses.asdict(config) | {"frame": job.preset.frame},
     }
     sets = (("tune", dataset.choosing, outcome.tune_scores), ("reported", dataset.reported, scores))
@@ -181,7 +183,7 @@ def training_flops(cell: Cell, outcome: Outcome) -> float:
     """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at tune."""
     model, clip, lengths = outcome.model.eval(), cell.config.clip.frames, cell.store.lengths.cpu()
     with torch.no_grad():
-        gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.data.device)
+        gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.device)
         frame = cost.flops(lambda: model.backbone(gray))
         maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
         head = cost.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))

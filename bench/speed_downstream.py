@@ -39,10 +39,10 @@ def epoch(config: SSLMConfig, model: ClipModel, clips: FrameClips | FeatureClips
 
     def work():
         model.train()
-        for k, some in enumerate(torch.arange(exams, device=device).split(down.batch)):
-            x, count = clips.batch(some, generator(device, 0, "speed", k))
+        plans = ((some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams, device=device).split(down.batch)))
+        for some, x, count in clips.batches(plans):
             with autocast(device, down.dtype):
-                logits = model(x, count)
+                logits = model(x, count, clips.padded)
             bce(logits.float(), truth.expand(len(some), -1)).backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -80,7 +80,7 @@ def downstream_cases(setting: Setting) -> list[Case]:
     def head():
         store = frames_of(setting.data, frame, device)
         maps = Features(model().backbone, store, torch.arange(exams), down.dtype)
-        return epoch(config, model_of(config, device), FeatureClips([maps], clip), exams)
+        return epoch(config, model_of(config, device), FeatureClips(maps, clip), exams)
 
     def live():
         store = frames_of(setting.data, frame, device)
@@ -148,7 +148,7 @@ def scaling_cases(setting: Setting) -> list[Case]:
         batch = FrameClips(store, config.clip, clip_warp(config.clip, frame, device))
         draws = iter(range(1 << 62))
         everyone = torch.arange(few, device=device)
-        return lambda: [batch.batch(everyone, generator(device, 0, next(draws))) for _ in range(20)]
+        return lambda: [None for _ in batch.batches((everyone, generator(device, 0, next(draws))) for _ in range(20))]
 
     def longer(exams: int):
         return [n * exams for n in ((1, 2) if setting.quick else (1, 2, 4))]

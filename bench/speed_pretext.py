@@ -1,6 +1,7 @@
 """What the speed suite times of the pretext, beside the machine's own roofs: jigsaw batches, the encoder, the training step."""
 
 import importlib.util
+import itertools
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from sslm_core.encoder import size
-from sslm_core.frames import FrameStore
+from sslm_core.frames import FrameStore, Placing
 from sslm_core.jigsaw import Jigsaw
 from sslm_core.pretext import PretextConfig, autocast, frame_of
 from sslm_core.seeds import generator
@@ -54,12 +55,14 @@ def roof_cases(setting: Setting) -> list[Case]:
 
 def jigsaw_batch(task: Jigsaw, store: FrameStore, count: int) -> Callable[[], object]:
     """Draws frames and makes a batch, other ones at each call."""
-    device, steps = store.data.device, iter(range(1 << 62))
+    device = store.device
     exams = torch.arange(count, device=device) % len(store)
+    draws = (generator(device, 0, "speed", step) for step in itertools.count())
+    batches = store.ahead((frame_of(store, exams, draw), draw) for draw in draws)
 
     def work():
-        draw = generator(device, 0, "speed", next(steps))
-        return task.batch(store, frame_of(store, exams, draw), draw, train=True)
+        part, frames, draw = next(batches)
+        return task.batch(part, frames, draw, train=True)
 
     return work
 
@@ -68,12 +71,13 @@ def data_cases(setting: Setting) -> list[Case]:
     """Jigsaw samples from frames of 256 x 256: ours in batches, and the opponents."""
     group, device = "jigsaw samples, frame 256", setting.device
 
-    def ours(count: int):
-        store = frames_of(setting.data, FULL.frame, device)
+    def ours(count: int, placing: Placing = "resident"):
+        store = frames_of(setting.data, FULL.frame, torch.device("cpu")).to(device, placing)
         return jigsaw_batch(Jigsaw(FULL.sslm.jigsaw, FULL.frame, 0, device), store, count)
 
     sizes = (256, 64, 1024) if setting.gpu else (64, 16, 256)
     batches = [Case(group, f"ours, batch {b}", lambda b=b: ours(b), b) for b in sizes]
+    batches.append(Case(group, f"ours, streamed, batch {sizes[0]}", lambda: ours(sizes[0], "stream"), sizes[0]))
     if setting.gpu:
         return batches
     samples = 4 if setting.quick else SAMPLES
@@ -108,7 +112,7 @@ class Step:
     """A pretext training step: its batch, its step on a batch that is there, and both as the loop does them."""
 
     def __init__(self, config: SSLMConfig, store: FrameStore, batch: int, dtype: str, plain: bool = False):
-        self.device, self.dtype, self.plain = store.data.device, dtype, plain
+        self.device, self.dtype, self.plain = store.device, dtype, plain
         self.task = Jigsaw(config.jigsaw, store.data.shape[-1], 0, self.device)
         encoder = new_encoder(config.encoder, 0)
         self.head = self.task.head(encoder, 0).to(self.device)

@@ -105,6 +105,7 @@ def goals(records: list[dict]) -> str:
         add(f"jigsaw samples against the {name}", times(ours, case(JIGSAW, name)), goal)
     add("jigsaw samples against the faster of kornia, MONAI", times(ours, case(JIGSAW, "kornia"), case(JIGSAW, "monai")), 3,
         why="" if ours is None else "neither installed")
+    add("jigsaw samples streamed against resident", times(case(JIGSAW, "ours, streamed"), ours), 0.9)
     larger = times(ours, case(JIGSAW, "ours, batch 256"))
     add("cost of a jigsaw sample, batch 256 against 64", larger, 1.15, least=False)
 

@@ -41,7 +41,7 @@ def peak_megabytes(device: torch.device) -> float:
 
 def prediction(model: ClipModel, store: FrameStore, clip: ClipConfig, config: DownstreamConfig) -> dict[str, float]:
     """Cost of predicting exams of `store` as `predict` does, on up to 4 exams evenly taken from it."""
-    device = store.data.device
+    device = store.device
     some = torch.linspace(0, len(store) - 1, min(4, len(store)), device=device).long()
     count = len(some)
 

@@ -33,14 +33,16 @@ def clip_warp(config: ClipConfig, frame: int, device: torch.device | str = "cpu"
     return Warp(about_centre(product(config.angles, shifts, config.scales), frame), frame, device)
 
 
-def sample_clips(lengths: torch.Tensor, config: ClipConfig, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def sample_clips(lengths: torch.Tensor, config: ClipConfig, draw: torch.Generator,
+                 longest: int = 0) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """For exams of T = lengths [B] frames: frame numbers int64 [B, frames], rising, and how many are real [B].
 
     `edge` frames from each outer fifth (T // 5 frames, fewer where that holds fewer, more where the middle holds too few), the rest
-    from the middle, without replacement; all frames where T <= frames. Padding repeats the last real frame.
+    from the middle, without replacement; all frames where T <= frames. Padding repeats the last real frame. longest: no T is greater;
+    if not given, it is asked of `lengths`, which a GPU makes wait.
     """
     n, device = config.frames, lengths.device
-    longest = int(lengths.max())
+    longest = longest or int(lengths.max())
     at = torch.arange(longest, device=device).expand(len(lengths), -1)  # [B, longest]
     fifth = (lengths // 5)[:, None]
     part = (at >= fifth).long() + (at >= lengths[:, None] - fifth).long() + 2 * (at >= lengths[:, None]).long()  # 0 1 2, padding 4
@@ -61,7 +63,7 @@ def sample_clips(lengths: torch.Tensor, config: ClipConfig, draw: torch.Generato
 
 def clip_rows(store: FrameStore, exams: torch.Tensor, config: ClipConfig, draw: torch.Generator):
     """One clip per exam [B]: rows of the store [B, frames] and the number of real frames [B]."""
-    chosen, count = sample_clips(store.lengths[exams], config, draw)
+    chosen, count = sample_clips(store.lengths[exams], config, draw, store.extremes[1] if store.device.type == "cuda" else 0)
     return store.offsets[exams][:, None] + chosen, count
 
 

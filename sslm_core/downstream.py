@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +21,8 @@ from .settings import Number, check
 from .warp import Warp
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits, target [B, L] -> 0-d, a mean over exams
+Plans = Iterable[tuple[torch.Tensor, torch.Generator]]  # exams [B] of each batch, and what draws their clips
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # the exams, their clips' x, and real frames of each clip [B]
 Sampling = Callable[[torch.Tensor], torch.Tensor]  # truth [n, L] -> weights [n] by which exams are drawn
 
 
@@ -51,7 +53,8 @@ class DownstreamConfig:
         parts = ((model.backbone, model.pace), (model.head, 1.0))
         groups = [{"params": [p for p in part.parameters() if p.requires_grad], "pace": pace} for part, pace in parts]
         kind = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}[self.optimiser]
-        return kind([group for group in groups if group["params"]])
+        gpu = next(model.parameters()).is_cuda  # on a CPU the plain form, which stored scores were made with
+        return kind([group for group in groups if group["params"]], **({"fused": True} if gpu and self.optimiser == "adam" else {}))
 
 
 class ClipModel(nn.Module):
@@ -73,10 +76,16 @@ class ClipModel(nn.Module):
         """What training changes: the head alone where the backbone is frozen."""
         return self.head if self.frozen else self
 
-    def forward(self, x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        """x: frames [B, T, H, W] in -1..1, or the backbone's maps [B, T, C, h, w]; count [B] real frames of each clip."""
+    def forward(self, x: torch.Tensor, count: torch.Tensor, padded: bool = True) -> torch.Tensor:
+        """x: frames [B, T, H, W] in -1..1, or the backbone's maps [B, T, C, h, w]; count [B] real frames of each clip.
+
+        padded: some frames may not be real; where the caller knows that all are, a GPU need not count them.
+        """
         if x.ndim == 5:
             return self.head(self.scale(x.float()), count)
+        if not padded:
+            maps = self.scale(self.backbone(x.flatten(0, 1)[:, None]))  # [B * T, C, h, w]
+            return self.head(maps.unflatten(0, x.shape[:2]), count)
         real = mask(x, count)
         maps = self.scale(self.backbone(x[real][:, None]))  # [real frames, C, h, w]: padding costs nothing and enters no batch norm
         padded = maps.new_zeros(*real.shape, *maps.shape[1:])
@@ -92,27 +101,50 @@ class FrameClips:
     config: ClipConfig
     warp: Warp
 
-    def batch(self, exams: torch.Tensor, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, count = clip_rows(self.store, exams, self.config, draw)
-        frames = self.store.data[rows]  # [B, T, H, W]
-        b, t = rows.shape
-        view = torch.randint(len(self.warp), (b,), generator=draw, device=rows.device).repeat_interleave(t)
-        return self.warp(frames.flatten(0, 1), view, unit=True).unflatten(0, (b, t)), count
+    @property
+    def padded(self) -> bool:
+        return self.store.extremes[0] < self.config.frames
+
+    def batches(self, plans: Plans) -> Batches:
+        """Frames float32 [B, T, H, W] in -1..1."""
+
+        def rows():
+            for exams, draw in plans:
+                chosen, count = clip_rows(self.store, exams, self.config, draw)  # [B, T]
+                yield chosen, exams, count, draw
+
+        for part, chosen, exams, count, draw in self.store.ahead(rows()):
+            b, t = chosen.shape
+            view = torch.randint(len(self.warp), (b,), generator=draw, device=chosen.device).repeat_interleave(t)
+            yield exams, self.warp(part.data[chosen.flatten()], view, unit=True).unflatten(0, (b, t)), count
 
 
 @dataclass(frozen=True)
 class FeatureClips:
     """Clips of a frozen backbone's maps, each exam from one of its views."""
 
-    views: list[Features]
+    features: Features
     config: ClipConfig
+    padded = True  # maps of padding cost nothing
 
-    def batch(self, exams: torch.Tensor, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen, count = sample_clips(self.views[0].lengths[exams], self.config, draw)
-        if len(self.views) == 1:
-            return self.views[0].clips(exams, chosen), count
-        view = torch.randint(len(self.views), (len(exams),), generator=draw, device=exams.device).tolist()
-        return torch.cat([self.views[v].clips(exams[b : b + 1], chosen[b : b + 1]) for b, v in enumerate(view)]), count
+    def batches(self, plans: Plans) -> Batches:
+        """Maps float16 [B, T, C, h, w]."""
+        features, longest = self.features, self.features.store.extremes[1] if self.features.store.device.type == "cuda" else 0
+
+        def clips():
+            for exams, draw in plans:
+                one = exams * features.views  # the exam in its first view
+                chosen, count = sample_clips(features.lengths[one], self.config, draw, longest)  # [B, T]
+                if features.views > 1:
+                    one = one + torch.randint(features.views, (len(exams),), generator=draw, device=exams.device)
+                yield one, chosen, exams, count
+
+        if not features.whole:
+            yield from ((exams, features.clips(one, chosen), count) for one, chosen, exams, count in clips())
+            return
+        wanted = ((features.maps.offsets[one][:, None] + chosen, exams, count) for one, chosen, exams, count in clips())
+        for part, rows, exams, count in features.maps.ahead(wanted):
+            yield exams, part.data[rows], count
 
 
 PREDICTED = 1 << 28  # numbers of the clips' maps that are in memory at a time
@@ -222,6 +254,11 @@ def fit(
     tried = len(config.lrs) * trial
     epochs = tried + config.epochs - trial  # of all learning rates together
     per_epoch = -(-len(exams) // config.batch)
+
+    def epoch_of(position: int) -> int:
+        """Of one learning rate's own, at `position` among the epochs of all."""
+        return position % trial if position < tried else position - tried + trial
+
     learnt = model.learnt
     result, best, leader, start = Fitted(model), None, None, 0
     start_at_prior(model.head, truth[exams], loss, sampling)
@@ -235,9 +272,24 @@ def fit(
             result.history, best, leader = state["history"], state["best"], state["leader"]
             start, result.spent, total = state["step"], state["seconds"], state["total"].to(device)
         began = time.monotonic() - result.spent
-        for step in progress(range(start, epochs * per_epoch), "downstream"):
+
+        def plans():
+            for step in range(start, epochs * per_epoch):
+                position, k = divmod(step, per_epoch)
+                epoch = epoch_of(position)
+                if k == 0 or step == start:  # an order that the epoch alone decides, whatever the rate
+                    draw = generator(device, seed, "downstream", epoch)
+                    if sampling is None:
+                        order = torch.randperm(len(exams), generator=draw, device=device)
+                    else:
+                        order = torch.multinomial(sampling(truth[exams]), len(exams), replacement=True, generator=draw)
+                some = exams[order[k * config.batch : (k + 1) * config.batch]]
+                yield some, generator(device, seed, "downstream", epoch, k)
+
+        steps = progress(range(start, epochs * per_epoch), "downstream")
+        for step, (some, x, count) in zip(steps, clips.batches(plans())):
             position, k = divmod(step, per_epoch)
-            lr, epoch = (config.lrs[position // trial], position % trial) if position < tried else (leader["lr"], position - tried + trial)
+            lr, epoch = config.lrs[position // trial] if position < tried else leader["lr"], epoch_of(position)
             if k == 0 and epoch == 0:
                 learnt.load_state_dict(first)
                 optimiser = config.optimise(model)
@@ -246,17 +298,9 @@ def fit(
                 optimiser.load_state_dict(leader["optimiser"])
             for group in optimiser.param_groups:
                 group["lr"] = lr * config.decay**epoch * group["pace"]
-            if k == 0 or step == start:  # an order that the epoch alone decides, whatever the rate
-                draw = generator(device, seed, "downstream", epoch)
-                if sampling is None:
-                    order = torch.randperm(len(exams), generator=draw, device=device)
-                else:
-                    order = torch.multinomial(sampling(truth[exams]), len(exams), replacement=True, generator=draw)
             model.train()
-            some = exams[order[k * config.batch : (k + 1) * config.batch]]
-            x, count = clips.batch(some, generator(device, seed, "downstream", epoch, k))
             with autocast(device, config.dtype):
-                logits = model(x, count)
+                logits = model(x, count, clips.padded)
             value = loss(logits.float(), truth[some])
             value.backward()
             optimiser.step()

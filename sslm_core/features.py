@@ -9,10 +9,11 @@ import torch.nn as nn
 from .cache import Cache
 from .frames import FrameStore, Progress, offsets_of, quiet
 from .pretext import autocast
-from .seeds import generator
+from .seeds import derive, generator
 from .warp import Warp, normalise
 
 SAMPLE = 512  # frames that features are standardised by
+AS_IS = -1  # in place of a transform
 
 
 class Scale(nn.Module):
@@ -42,46 +43,53 @@ class Scale(nn.Module):
 @torch.no_grad()
 def maps_of(encoder, store: FrameStore, rows: torch.Tensor, dtype: str = "float32", warp: Warp | None = None, view=None,
             batch: int = 32, progress: Progress = quiet):  # fmt: skip
-    """Yields float16 maps [batch, C, h, w] of the frames in `rows` of the store, each moved by its transform view [len(rows)]."""
-    device = store.data.device
-    for a in progress(range(0, len(rows), batch), "features"):
-        gray = store.data[rows[a : a + batch]]
-        gray = warp(gray, view[a : a + batch]) if warp else gray
-        with autocast(device, dtype):
+    """Yields float16 maps [batch, C, h, w] of the frames in `rows` of the store.
+
+    view [len(rows)]: the transform of `warp` that each frame is moved by, AS_IS for none; without views all are taken as they are.
+    """
+    plans = ((rows[a : a + batch], a) for a in range(0, len(rows), batch))
+    for _, (part, some, a) in zip(progress(range(0, len(rows), batch), "features"), store.ahead(plans)):
+        gray = part.data[some]
+        if view is not None:
+            moved = view[a : a + batch]
+            gray = torch.where((moved == AS_IS)[:, None, None], gray, warp(gray, moved.clamp(min=0)))
+        with autocast(store.device, dtype):
             yield encoder(normalise(gray)[:, None]).half()
 
 
 class Features:
-    """One view of the maps of `exams` (numbered here from 0): from a cache as far as it reaches, computed anew beyond it.
+    """The maps of `exams` in `views` views each, from a cache as far as it reaches, computed anew beyond it.
 
-    A view is the frames as they are or, with `warp`, each exam's frames moved by one transform drawn for it. Without a cache
-    all maps are kept in memory.
+    Each view of an exam counts as an exam here: view v of exams[e] is number e * views + v. View 0 is the frames as they are; in each
+    other all frames of an exam are moved by one transform of `warp`, drawn for it. Without a cache all maps are kept in memory.
     """
 
     def __init__(self, encoder: nn.Module, store: FrameStore, exams: torch.Tensor, dtype: str, cache: Cache | None = None,
-                 warp: Warp | None = None, seed: int = 0, progress: Progress = quiet):  # fmt: skip
-        device = store.data.device
-        self.encoder, self.store, self.exams, self.dtype, self.warp = encoder.eval(), store, exams.to(device), dtype, warp
+                 warp: Warp | None = None, views: int = 1, seed: int = 0, progress: Progress = quiet):  # fmt: skip
+        device = store.device
+        self.encoder, self.store, self.dtype, self.warp, self.views = encoder.eval(), store, dtype, warp, views
+        self.exams = exams.to(device).repeat_interleave(views)
         self.lengths = store.lengths[self.exams]
-        self.view = torch.randint(len(warp), (len(exams),), generator=generator(device, seed, "view"), device=device) if warp else None
+        moved = [torch.randint(len(warp), (len(exams),), generator=generator(device, derive(seed, "view", v), "view"), device=device)
+                 for v in range(1, views)]  # fmt: skip
+        self.moved = torch.stack([torch.full((len(exams),), AS_IS, device=device), *moved], 1).flatten() if moved else None
         self.saved_seconds = 0.0  # what a cache of an earlier process has spared
         counts = self.lengths.tolist()
 
         def make(items: int):
-            rows, view = store.rows(self.exams[:items]), None
-            if warp:
-                view = torch.repeat_interleave(self.view[:items], self.lengths[:items])
-            return maps_of(encoder, store, rows, dtype, warp, view, progress=progress)
+            view = None if self.moved is None else torch.repeat_interleave(self.moved[:items], self.lengths[:items])
+            return maps_of(encoder, store, store.rows(self.exams[:items]), dtype, warp, view, progress=progress)
 
         if cache is None:
-            maps = torch.cat(list(make(len(exams))))
+            maps = torch.cat(list(make(len(self.exams))))
         else:
             one = next(maps_of(encoder, store, store.offsets[self.exams[:1]], dtype))
-            name = fingerprint(encoder, cache.content, self.exams.tolist(), dtype, warp and (seed, warp.grid.shape, float(warp.grid.sum())))
+            how = (views, seed, warp.grid.shape, float(warp.grid.sum())) if moved else None
+            name = fingerprint(encoder, cache.content, exams.tolist(), dtype, how)
             mapped, self.saved_seconds = cache.rows(name, counts, one.shape[1:], lambda n: (maps.cpu().numpy() for maps in make(n)))
-            maps = one[:0] if mapped is None else on_device(mapped, device)
+            maps = one[:0] if mapped is None else torch.from_numpy(mapped)
         self.kept = int(np.searchsorted(np.cumsum(counts), len(maps), side="right"))  # exams whose maps are at hand
-        self.maps = FrameStore(maps, offsets_of(counts[: self.kept]).to(maps.device))
+        self.maps = FrameStore(maps, offsets_of(counts[: self.kept])).to(device, "auto")
 
     @property
     def whole(self) -> bool:
@@ -91,27 +99,18 @@ class Features:
         """Maps of the frames `chosen` [B, T] of `exams` [B]: float16 [B, T, C, h, w]."""
         if self.whole:
             return self._read(exams, chosen)
+        # a cache that holds a part has the host decide, exam by exam
         parts = [self._read(exams[b : b + 1], chosen[b : b + 1]) if e < self.kept else self._compute(exams[b : b + 1], chosen[b])
                  for b, e in enumerate(exams.tolist())]  # fmt: skip
         return torch.cat(parts)
 
     def _read(self, exams: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        at = self.maps.data.device
-        rows = self.maps.offsets[exams.to(at)][:, None] + chosen.to(at)
-        return self.maps.data[rows].to(self.store.data.device)
+        return self.maps.take(self.maps.offsets[exams][:, None] + chosen)
 
     def _compute(self, exam: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         rows = self.store.offsets[self.exams[exam]] + chosen
-        view = self.view[exam].expand(len(rows)) if self.warp else None
+        view = None if self.moved is None else self.moved[exam].expand(len(rows))
         return torch.cat(list(maps_of(self.encoder, self.store, rows, self.dtype, self.warp, view)))[None]
-
-
-def on_device(mapped: np.memmap, device: torch.device) -> torch.Tensor:
-    """The mapped file as a tensor: on a GPU where it takes at most half of the free memory, else left on disk."""
-    maps = torch.from_numpy(mapped)
-    if device.type == "cuda" and mapped.nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
-        return maps.to(device)
-    return maps
 
 
 def fingerprint(encoder: nn.Module, *what: object) -> str:

@@ -2,18 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from . import stream
+from .errors import UserError
 from .exams import ExamSet, read_volume
 from .files import locked, write_atomic
 
 Progress = Callable[[Iterable, str], Iterable]
+Placing = Literal["auto", "resident", "stream"]  # auto: resident where the entries take no more than half of the free memory
 
 
 def quiet(iterable: Iterable, _: str) -> Iterable:
@@ -23,21 +29,56 @@ def quiet(iterable: Iterable, _: str) -> Iterable:
 
 @dataclass(frozen=True, eq=False)
 class FrameStore:
-    """`data` [N, ...] holds one entry per frame, resident on its device; exam e owns data[offsets[e]:offsets[e + 1]]."""
+    """`data` [N, ...] holds one entry per frame; exam e owns data[offsets[e]:offsets[e + 1]].
+
+    Resident, `data` lies on the device. Streamed, it stays in host memory or in a file mapped into it, larger than either memory
+    perhaps, and batches of it come to the device.
+    """
 
     data: torch.Tensor
-    offsets: torch.Tensor  # int64 [E + 1], on the device of `data`
+    offsets: torch.Tensor  # int64 [E + 1], on the device that computes
+    streamed: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.offsets.device
+
+    @cached_property
+    def extremes(self) -> tuple[int, int]:
+        """The least and the greatest T; asked once, so that no loop waits for a GPU to tell."""
+        return int(self.lengths.min()), int(self.lengths.max())
 
     @property
     def lengths(self) -> torch.Tensor:
         """T of each exam: int64 [E]."""
         return self.offsets.diff()
 
-    def to(self, device: torch.device | str) -> "FrameStore":
-        return FrameStore(self.data.to(device), self.offsets.to(device))
+    def to(self, device: torch.device | str, placing: Placing = "resident") -> "FrameStore":
+        """For work on `device`, from a store in host memory."""
+        if placing not in get_args(Placing):
+            raise UserError(f"store {placing}: expected {', '.join(get_args(Placing))}")
+        device = torch.device(device)
+        streamed = placing == "stream" or placing == "auto" and self.data.nbytes > free_memory(device) // 2
+        return FrameStore(self.data if streamed else self.data.to(device), self.offsets.to(device), streamed)
+
+    def take(self, rows: torch.Tensor) -> torch.Tensor:
+        """data[rows] on the device."""
+        return self.data[rows.to(self.data.device)].to(self.device)
+
+    def ahead(self, plans: Iterable[tuple]) -> Iterator[tuple]:
+        """For each plan (rows, *rest): a store on the device and, in place of `rows`, where they are in it.
+
+        A streamed store reads ahead, and the smaller store that it yields holds until the next one is asked for.
+        """
+        if not self.streamed:
+            yield from ((self, *plan) for plan in plans)
+            return
+        for data, rows, *rest in stream.ahead(self.data, self.device, plans):
+            here = torch.arange(len(data) + 1, device=self.device)
+            yield FrameStore(data, here), here[:-1].view(rows.shape), *rest
 
     def rows(self, exams: torch.Tensor) -> torch.Tensor:
         """Indices of all frames of `exams`, in their order: int64 [sum of T]."""
@@ -51,6 +92,17 @@ def joined(stores: list[FrameStore]) -> FrameStore:
     if len(stores) == 1:
         return stores[0]
     return FrameStore(torch.cat([s.data for s in stores]), offsets_of(torch.cat([s.lengths for s in stores]).tolist()))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that nobody uses: of the GPU, else of the host."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:
+            return 1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # no Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def offsets_of(lengths: Iterable[int]) -> torch.Tensor:

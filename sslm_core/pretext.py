@@ -113,12 +113,12 @@ RECIPES = {
 def evaluate(task: PretextTask, encoder: nn.Module, head: nn.Module, store: FrameStore, exams, config: PretextConfig, seed: int):
     """(loss, accuracy) on `draws` unaugmented frames of each exam; the same frames and patches at every call."""
     encoder.eval(), head.eval()
-    device = store.data.device
+    device = store.device
     draw = generator(device, seed, "pretext tune")
     frames = frame_of(store, exams.repeat(config.draws), draw)
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for rows in frames.split(config.look):
-        inputs, target = task.batch(store, rows, draw, train=False)
+    for part, rows in store.ahead((rows,) for rows in frames.split(config.look)):
+        inputs, target = task.batch(part, rows, draw, train=False)
         with autocast(device, config.dtype):
             outputs = head(encoder(inputs))
         loss += task.loss(outputs.float(), target) * len(rows)
@@ -138,7 +138,7 @@ def pretrain(
     resume: Resume | None = None,
 ) -> Pretrained:
     """Train `encoder` on frames of the exams `fit` without labels; keep the epoch with the least loss on frames of `tune`."""
-    device = store.data.device
+    device = store.device
     fit, tune = fit.to(device), tune.to(device)
     encoder = encoder.to(device)
     head = task.head(encoder, seed).to(device)
@@ -155,14 +155,20 @@ def pretrain(
             result.history, best, start, result.spent = state["history"], state["best"], state["step"], state["seconds"]
             total, task.state = state["total"].to(device), {name: value.to(device) for name, value in state["task"].items()}
         began = time.monotonic() - result.spent
-        for step in progress(range(start, steps), "pretext"):
+
+        def plans():
+            for step in range(start, steps):
+                epoch, k = divmod(step, per_epoch)
+                if k == 0 or step == start:  # every exam `draws` times an epoch, in an order that the epoch alone decides
+                    order = torch.randperm(len(fit) * config.draws, generator=generator(device, seed, "order", epoch), device=device)
+                draw = generator(device, seed, "step", step)
+                exams = fit[order[k * config.batch : (k + 1) * config.batch] % len(fit)]
+                yield frame_of(store, exams, draw), draw
+
+        for step, (part, frames, draw) in zip(progress(range(start, steps), "pretext"), store.ahead(plans())):
             epoch, k = divmod(step, per_epoch)
-            if k == 0 or step == start:  # every exam `draws` times an epoch, in an order that the epoch alone decides
-                order = torch.randperm(len(fit) * config.draws, generator=generator(device, seed, "order", epoch), device=device)
             model.train()
-            draw = generator(device, seed, "step", step)
-            exams = fit[order[k * config.batch : (k + 1) * config.batch] % len(fit)]
-            inputs, target = task.batch(store, frame_of(store, exams, draw), draw, train=True)
+            inputs, target = task.batch(part, frames, draw, train=True)
             for group in optimiser.param_groups:
                 group["lr"] = config.rate(step, steps)
             with autocast(device, config.dtype):

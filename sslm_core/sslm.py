@@ -13,7 +13,7 @@ from .frames import FrameStore, Progress, quiet
 from .heads import clip_head
 from .jigsaw import Jigsaw, JigsawConfig
 from .pretext import PretextConfig, Pretrained, pretrain
-from .seeds import derive, seeded
+from .seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def new_encoder(config: EncoderConfig, seed: int) -> Encoder:
 def pretext(config: SSLMConfig, store: FrameStore, exams: torch.Tensor, tune: torch.Tensor, seed: int, progress: Progress = quiet,
             resume=None) -> Pretrained:  # fmt: skip
     """Solve jigsaws of the frames of `exams`; no label is seen."""
-    task = Jigsaw(config.jigsaw, store.data.shape[-1], seed, store.data.device)
+    task = Jigsaw(config.jigsaw, store.data.shape[-1], seed, store.device)
     return pretrain(task, new_encoder(config.encoder, seed), store, exams, tune, config.pretext, seed, progress, resume)
 
 
@@ -44,12 +44,11 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
 
     truth: float [E, L] of the store's exams; any backbone that maps frames [B, 1, H, W] to maps [B, channels, h, w] will do.
     """
-    device, down = store.data.device, config.downstream
+    device, down = store.device, config.downstream
     encoder = frozen(encoder.to(device))
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
     warp = clip_warp(config.clip, store.data.shape[-1], device)
-    views = [Features(encoder, store, exams, down.dtype, cache, progress=progress)]
-    views += [Features(encoder, store, exams, down.dtype, cache, warp, derive(seed, "view", v), progress) for v in range(1, down.views)]
+    views = Features(encoder, store, exams, down.dtype, cache, warp, down.views, seed, progress)
     held = Features(encoder, store, tune, down.dtype, cache, progress=progress)
     scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if down.standardise else None
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), scale).to(device)
@@ -57,7 +56,7 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
     fitted = fit(model, FeatureClips(views, config.clip), truth[exams], torch.arange(len(exams), device=device),
                  lambda m: predict(m, held, everyone, config.clip, judging, seed), truth[tune], down, seed, loss, sampling,
                  progress, resume)  # fmt: skip
-    fitted.spent += sum(features.saved_seconds for features in (*views, held))
+    fitted.spent += views.saved_seconds + held.saved_seconds
     return fitted, predict(fitted.model, held, everyone, config.clip, down, seed)
 
 
@@ -68,7 +67,7 @@ def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
 
     pretrained: the head meets features standardised, where the config has it so, as the encoder gives them at the start.
     """
-    device, down = store.data.device, config.downstream
+    device, down = store.device, config.downstream
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
     encoder = encoder.to(device).eval()
     scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if pretrained and down.standardise else None

@@ -200,6 +200,13 @@ def test_a_small_cache_changes_no_score(first_run, exams_folder, tmp_path, limit
     assert abs(a - b).max() < 1e-4
 
 
+def test_where_frames_lie_changes_no_score(first_run, exams_folder, tmp_path):
+    assert bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--store", "stream") == 0
+    a, b = (stored(out, "scores.csv")["sslm-axial-s0-cpu"].read_bytes() for out in (first_run, tmp_path))
+    placed = [json.loads(stored(out, "run.json")["sslm-axial-s0-cpu"].read_text())["store"] for out in (first_run, tmp_path)]
+    assert a == b and placed == ["resident", "stream"]
+
+
 def test_rows_of_others_are_kept(first_run, tmp_path):
     path = tmp_path / "results.csv"
     shutil.copy(first_run / "results.csv", path)

@@ -35,24 +35,35 @@ def features(tmp_path, limit=None, seed=0, **more) -> Features:
 
 
 def clips(view: Features) -> torch.Tensor:
-    return FeatureClips([view], ClipConfig(frames=4, edge=1)).batch(torch.tensor([2, 0, 1, 0]), torch.Generator().manual_seed(5))[0]
+    plans = [(torch.tensor([2, 0, 1, 0]), torch.Generator().manual_seed(5))]
+    ((_, maps, _),) = FeatureClips(view, ClipConfig(frames=4, edge=1)).batches(plans)
+    return maps
 
 
 def total(folder) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.npy"))
 
 
-@pytest.mark.parametrize("warped", [False, True])
+@pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.parametrize("limit, kept", [(None, 3), (10**6, 3), (ROW * 13, 2), (ROW * 7, 0), (0, 0)])
-def test_maps_are_the_same_wherever_they_come_from(tmp_path, limit, kept, warped):
-    more = {"warp": clip_warp(ClipConfig(), 16), "seed": 3} if warped else {}
-    view = features(tmp_path, limit, **more)
-    assert view.kept == kept and view.whole == (kept == 3)
+def test_maps_are_the_same_wherever_they_come_from(tmp_path, limit, kept, views):
+    more = {"warp": clip_warp(ClipConfig(), 16), "views": views, "seed": 3}
+    view = features(tmp_path, limit and limit * views, **more)
+    assert (view.kept // views, view.whole) == (kept, kept == 3)
     assert torch.equal(clips(view), clips(features(tmp_path, **more)))
     if limit:
-        assert total(tmp_path / "features") <= limit
-    if warped:
+        assert total(tmp_path / "features") <= limit * views
+    if views == 2:
         assert not torch.equal(clips(view), clips(features(tmp_path)))
+
+
+def test_the_first_view_is_the_frames_as_they_are_and_others_are_moved(tmp_path):
+    plain, moved = features(tmp_path), features(tmp_path, warp=clip_warp(ClipConfig(), 16), views=3)
+    for e, length in enumerate(plain.lengths.tolist()):
+        chosen = torch.arange(length)[None]
+        first, *others = (moved.clips(torch.tensor([3 * e + v]), chosen) for v in range(3))
+        assert torch.equal(first, plain.clips(torch.tensor([e]), chosen))
+        assert not any(torch.equal(first, other) for other in others)
 
 
 def test_a_second_process_reads_what_the_first_has_cached(tmp_path, monkeypatch):
@@ -66,8 +77,8 @@ def test_a_second_process_reads_what_the_first_has_cached(tmp_path, monkeypatch)
 
 def test_other_weights_views_and_exams_are_other_files(tmp_path):
     warp = clip_warp(ClipConfig(), 16)
-    kept = [features(tmp_path, 10**6), features(tmp_path, 10**6, seed=1), features(tmp_path, 10**6, warp=warp, seed=1),
-            features(tmp_path, 10**6, warp=warp, seed=2)]  # fmt: skip
+    kept = [features(tmp_path, 10**6), features(tmp_path, 10**6, seed=1), features(tmp_path, 10**6, warp=warp, views=2, seed=1),
+            features(tmp_path, 10**6, warp=warp, views=2, seed=2)]  # fmt: skip
     assert len(list((tmp_path / "features").glob("*.npy"))) == len(kept)
     assert not torch.equal(clips(kept[0]), clips(kept[1])) and not torch.equal(clips(kept[2]), clips(kept[3]))
 

@@ -14,7 +14,7 @@ from sslm_core.frames import load_frames
 from sslm_core.heads import clip_head
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.pretext import PretextConfig
-from sslm_core.sslm import SSLMConfig, diagnose, new_encoder, pretext
+from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, pretext
 
 CONFIG = SSLMConfig(
     encoder=EncoderConfig(4, 8, (8, 8), positions=4),
@@ -149,6 +149,19 @@ def test_downstream_killed_anywhere_ends_the_same(exams_folder, tmp_path):
             assert resume.path.exists()
         again, rescored = supervised(CONFIG, store, truth, FIT, TUNE, 0, resume=Resume(tmp_path / "downstream.ckpt", {"seed": 0}))
         assert same(whole.model.state_dict(), again.model.state_dict()) and torch.equal(scores, rescored)
+
+
+def test_a_streamed_store_gives_what_a_resident_one_gives(exams_folder):
+    resident, truth = plane(exams_folder)
+    streamed = resident.to("cpu", "stream")
+    assert streamed.streamed and streamed.data is resident.data
+    first, second = (pretext(CONFIG, store, FIT, TUNE, 0) for store in (resident, streamed))
+    assert same(first.encoder.state_dict(), second.encoder.state_dict())
+    for train in (diagnose, finetune):
+        one, other = (train(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0) for store in (resident, streamed))
+        assert torch.equal(one[1], other[1]) and one[0].best["fit_loss"] == other[0].best["fit_loss"]
+    one, other = (random_weights(CONFIG, Jigsaw(CONFIG.jigsaw, 32, 0), store, FIT, 0) for store in (resident, streamed))
+    assert same(one.state_dict(), other.state_dict())
 
 
 def test_heads_start_at_the_best_constant():
