@@ -21,6 +21,7 @@ from sslm_core.errors import UserError
 from sslm_core.features import Features
 from sslm_core.files import locked, write_atomic
 from sslm_core.frames import Placing, Progress, joined, packed_frames
+from sslm_core.memory import keep_pages
 from sslm_core.pretext import Pretrained, fast_dtype
 from sslm_core.sslm import SSLMConfig
 
@@ -203,8 +204,10 @@ def prepare(job: Job) -> None:
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         pin_kernels()
-    elif job.preset.threads:
-        torch.set_num_threads(job.preset.threads)
+    else:
+        keep_pages()
+        if job.preset.threads:
+            torch.set_num_threads(job.preset.threads)
 
 
 def pin_kernels() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from sslm_core.memory import keep_pages
+
 from .machine import cores
 from .run import environment, pin_kernels
 from .speed import cases_of
@@ -17,6 +19,8 @@ SETTING = Setting(torch.device(GIVEN["device"]), GIVEN["quick"], Path(GIVEN["dat
 CASES = cases_of(SETTING, GIVEN["groups"])
 if SETTING.gpu:
     pin_kernels()
+else:
+    keep_pages()  # as every run does; opponents gain by it too
 GROUPS = list(dict.fromkeys(case.group for case in CASES))
 _measured: dict[str, dict] = {}  # of the group at hand
 

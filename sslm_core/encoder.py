@@ -109,6 +109,8 @@ class Branches(nn.Module):
 
     def _run(self, x: torch.Tensor, part: slice, groups: int) -> torch.Tensor:
         """The four layers of the branches in `part` of the weights."""
+        if x.shape[1] == 1:  # one channel counts as either layout: so written it is channels last, and the layers above stay so
+            x = x[:, 0].contiguous()[..., None].permute(0, 3, 1, 2)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             weight = conv.weight[part] if i else conv.weight[part].sum(1, keepdim=True)
             # one gray image for all branches is one ungrouped convolution

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from . import stream
 from .errors import UserError
 from .exams import ExamSet, read_volume
 from .files import locked, write_atomic
+from .memory import free_memory
 
 Progress = Callable[[Iterable, str], Iterable]
 Placing = Literal["auto", "resident", "stream"]  # auto: resident where the entries take no more than half of the free memory
@@ -92,17 +92,6 @@ def joined(stores: list[FrameStore]) -> FrameStore:
     if len(stores) == 1:
         return stores[0]
     return FrameStore(torch.cat([s.data for s in stores]), offsets_of(torch.cat([s.lengths for s in stores]).tolist()))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that nobody uses: of the GPU, else of the host."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo") as file:
-            return 1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # no Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def offsets_of(lengths: Iterable[int]) -> torch.Tensor:
