@@ -1,5 +1,6 @@
 """One cell (method, variant, plane, seed) -> OUT/<id>/{run.json, scores.csv}. A finished cell has its run.json, written last."""
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -27,6 +28,7 @@ from sslm_core.sslm import SSLMConfig
 
 from . import cost
 from .data import Dataset
+from .fitting import Watch, advice
 from .machine import commit, cores, processor
 from .methods import METHODS, Cell, Outcome
 from .presets import Preset
@@ -117,10 +119,15 @@ def run(job: Job, progress: Progress) -> float:
     packed = job.home / "frames"
     store = joined([packed_frames(packed, exams, job.plane, job.preset.frame, progress) for exams in dataset.sets]).to(device, job.store)
     truth = torch.from_numpy(np.concatenate([exams.truth for exams in dataset.sets])).to(device, torch.float32)
-    cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, progress, resume,
+    watch = Watch(progress)
+    cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, watch, resume,
                 Cache(job.home / "features", job.cache, job.frames()),
                 lambda name, train: shared_encoder(job, config, name, train))  # fmt: skip
-    outcome = METHODS[job.method](cell)
+    outcome = None
+    with contextlib.suppress(torch.cuda.OutOfMemoryError):
+        outcome = METHODS[job.method](cell)
+    if outcome is None:  # only now what the error held is free
+        raise UserError(advice(METHODS[job.method], cell, watch.loop))
     synchronise(device)
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
     reported = packed_frames(packed, dataset.reported, job.plane, job.preset.frame, progress).to(device, job.store)
