@@ -1,30 +1,16 @@
-"""Training from scratch on the same clips and labels: SSLM's encoder and head end to end, and the field's own small net."""
-
-from dataclasses import replace
+"""The field's own small net, for training from scratch. (SSLM's encoder from scratch needs nothing of its own.)"""
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from sslm_core.downstream import Fitted
-from sslm_core.frames import FrameStore
 from sslm_core.seeds import seeded
-from sslm_core.sslm import SSLMConfig, finetune, new_encoder
 
 
-def supervised(config: SSLMConfig, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor, tune: torch.Tensor, seed: int,
-               **more) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
-    """The fitted encoder-and-head, and its scores on `tune` [len(tune), L]. Arguments as those of sslm_core.sslm.finetune."""
-    return finetune(config, new_encoder(config.encoder, seed), config.encoder.channels, store, truth, exams, tune, seed, **more)
-
-
-def supervised_small(config: SSLMConfig, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor, tune: torch.Tensor, seed: int,
-                     **more) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
-    """As `supervised`, with SmallNet and the maximum over frames in place of encoder and head."""
+def small_net(frame: int, seed: int) -> "SmallNet":
+    """SmallNet for frames of `frame` pixels at its start."""
     with seeded(seed, "small net"):
-        net = SmallNet(store.data.shape[-1])
-    config = replace(config, downstream=replace(config.downstream, head="max"))
-    return finetune(config, net, net.channels, store, truth, exams, tune, seed, **more)
+        return SmallNet(frame)
 
 
 class BlurPool(nn.Module):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sslm_core.errors import UserError
 
-from .run import read_json
+from .records import read_json
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # told apart by colour-blind readers too
 SHARE = 0.95  # of the accuracy that all curves of a panel reach: the mark that the table times

@@ -9,14 +9,16 @@ import torch
 
 from baselines import imagenet, reweighted
 from baselines.pretexts import PIRL, Geometric, SimCLR, random_weights
-from baselines.supervised import supervised, supervised_small
+from baselines.supervised import small_net
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
 from sslm_core.downstream import ClipModel, Fitted, Loss, Sampling, bce
+from sslm_core.encoder import frozen
+from sslm_core.features import Scale
 from sslm_core.frames import FrameStore, Progress
 from sslm_core.jigsaw import Jigsaw
 from sslm_core.pretext import PretextConfig, PretextTask, Pretrained, pretrain
-from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, pretext
+from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, new_head, pretext
 
 from . import cost
 
@@ -35,6 +37,12 @@ class Cell:
     resume: Resume  # of the loop that sees labels
     cache: Cache
     shared: Callable[[str, Callable[[Resume], Pretrained]], tuple[Pretrained, float]]  # an encoder trained once for all cells that want it
+    stored: dict | None = None  # parts of a model that was fitted before: it is built again, and nothing is trained
+
+    @property
+    def frame(self) -> int:
+        """H = W of the frames."""
+        return self.store.data.shape[-1]
 
 
 @dataclass
@@ -43,13 +51,14 @@ class Outcome:
 
     model: ClipModel
     tune_scores: torch.Tensor
-    fitted: Fitted
+    fitted: Fitted | None  # None: built again from what is stored
     pretext: list[dict] = field(default_factory=list)  # history, where there is a pretext
     classes: int = 0  # of the pretext
     pretext_flops: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+PARTS = ("backbone", "scale", "head")  # of a ClipModel, as they are stored
 Weighing = Callable[[torch.Tensor], Loss]  # the truth of the fit exams -> the loss to train with
 
 
@@ -59,44 +68,58 @@ def _strategy(cell: Cell, loss: Weighing | None, sampling: Sampling | None) -> d
 
 
 def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weighing | None = None, sampling: Sampling | None = None,
-               freeze: bool | None = None, head: str = "", pace: float = 1.0, **more) -> Outcome:  # fmt: skip
+               freeze: bool | None = None, head: str = "", pace: float = 1.0, pretrained: bool = True, **more) -> Outcome:  # fmt: skip
     """The backbone frozen under a head, or trained on with it, at `pace` times the learning rate; the preset's choice, if not given."""
     began = time.monotonic()
     down = replace(cell.config.downstream, head=head or cell.config.downstream.head)
-    terms = (replace(cell.config, downstream=down), backbone, channels, cell.store, cell.truth, cell.fit, cell.tune, cell.seed)
+    config = replace(cell.config, downstream=down)
+    if cell.stored:
+        return Outcome(rebuilt(cell, config, backbone, channels), torch.empty(0), None, **more)
+    terms = (config, backbone, channels, cell.store, cell.truth, cell.fit, cell.tune, cell.seed)
     common = _strategy(cell, loss, sampling) | {"progress": cell.progress, "resume": cell.resume}
     if down.freeze if freeze is None else freeze:
         fitted, scores = diagnose(*terms, **common, cache=cell.cache)
     else:
-        fitted, scores = finetune(*terms, **common, pace=pace, pretrained=True)
+        fitted, scores = finetune(*terms, **common, pace=pace, pretrained=pretrained)
     seconds = more.pop("seconds", {}) | {"downstream": time.monotonic() - began + fitted.spent}
     return Outcome(fitted.model, scores, fitted, seconds=seconds, **more)
 
 
+def rebuilt(cell: Cell, config: SSLMConfig, backbone: torch.nn.Module, channels: int) -> ClipModel:
+    """The fitted model whose parts the cell has stored."""
+    scale = Scale(channels) if cell.stored["scale"] else None
+    model = ClipModel(backbone, new_head(config.downstream, channels, cell.truth.shape[1], cell.seed), scale)
+    for part in PARTS:
+        getattr(model, part).load_state_dict(cell.stored[part])
+    if cell.stored["frozen"]:
+        frozen(model.backbone)
+    return model.to(cell.store.device).eval()
+
+
 def _jigsaw(cell: Cell) -> Jigsaw:
-    return Jigsaw(cell.config.jigsaw, cell.store.data.shape[-1], cell.seed, cell.store.device)
+    return Jigsaw(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
 
 
 def sslm(cell: Cell, **strategy) -> Outcome:
     """The paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head."""
     pretrained, seconds = cell.shared("jigsaw", lambda resume: pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed,
                                                                        cell.progress, resume))  # fmt: skip
-    work = cost.pretext(cost.patches(cell.config, cell.store.data.shape[-1]), cell.config.pretext, len(cell.fit), len(cell.tune))
+    work = cost.pretext(cost.patches(cell.config, cell.frame), cell.config.pretext, len(cell.fit), len(cell.tune))
     return downstream(cell, pretrained.encoder, cell.config.encoder.channels, **strategy, pretext=pretrained.history,
                        classes=_jigsaw(cell).classes, seconds={"pretext": seconds}, pretext_flops=work)  # fmt: skip
 
 
 def random(cell: Cell) -> Outcome:
     """The control: SSLM's encoder with random weights, frozen, under the same head."""
-    began = time.monotonic()
-    encoder = random_weights(cell.config, _jigsaw(cell), cell.store, cell.fit, cell.seed, cell.progress)
-    work = cost.patches(cell.config, cell.store.data.shape[-1]) * len(cell.fit) * cell.config.pretext.draws
-    return downstream(cell, encoder, cell.config.encoder.channels, seconds={"pretext": time.monotonic() - began}, pretext_flops=work)
+    untrained, seconds = cell.shared("random", lambda resume: Pretrained(random_weights(cell.config, _jigsaw(cell), cell.store, cell.fit,
+                                                                                       cell.seed, cell.progress)))  # fmt: skip
+    work = cost.patches(cell.config, cell.frame) * len(cell.fit) * cell.config.pretext.draws
+    return downstream(cell, untrained.encoder, cell.config.encoder.channels, seconds={"pretext": seconds}, pretext_flops=work)
 
 
 def _other_pretext(cell: Cell, name: str, task: PretextTask, sample: float, config: PretextConfig, classes: int) -> Outcome:
     """SSLM with another task in the jigsaw's place, `sample` FLOPs a frame, for the FLOPs that the jigsaw takes."""
-    config = cost.equal(config, sample, cost.patches(cell.config, cell.store.data.shape[-1]))
+    config = cost.equal(config, sample, cost.patches(cell.config, cell.frame))
     start = new_encoder(cell.config.encoder, cell.seed)
     pretrained, seconds = cell.shared(name, lambda resume: pretrain(task, start, cell.store, cell.fit, cell.tune, config, cell.seed,
                                                                     cell.progress, resume))  # fmt: skip
@@ -106,7 +129,7 @@ def _other_pretext(cell: Cell, name: str, task: PretextTask, sample: float, conf
 
 def geometric(cell: Cell) -> Outcome:
     """Pretext: which transform was applied to the whole frame. Frames cost many patch sets each: they come in the paper's batches of 16."""
-    frame, config = cell.store.data.shape[-1], cell.config.pretext
+    frame, config = cell.frame, cell.config.pretext
     task = Geometric(cell.config.jigsaw, frame, cell.store.device)
     config = replace(config, batch=min(config.batch, 16))
     return _other_pretext(cell, "geometric", task, cost.encoding(cell.config, 1, frame), config, task.classes)
@@ -114,18 +137,21 @@ def geometric(cell: Cell) -> Outcome:
 
 def contrastive(cell: Cell, name: str, kind: type[SimCLR] | type[PIRL]) -> Outcome:
     """Pretext: views of one frame are alike, those of others are not."""
-    frame, config = cell.store.data.shape[-1], cell.config.pretext
+    frame, config = cell.frame, cell.config.pretext
     task = kind(cell.config.jigsaw, frame, cell.seed, cell.store.device)
     return _other_pretext(cell, name, task, task.samples * cost.patches(cell.config, frame), config, task.classes(config.look))
 
 
-def from_scratch(cell: Cell, train: Callable[..., tuple[Fitted, torch.Tensor]] = supervised, loss: Weighing | None = None,
-                 sampling: Sampling | None = None) -> Outcome:  # fmt: skip
-    """A backbone and a head, end to end, from scratch: SSLM's, or the field's small net."""
-    began = time.monotonic()
-    fitted, scores = train(cell.config, cell.store, cell.truth, cell.fit, cell.tune, cell.seed, progress=cell.progress,
-                           resume=cell.resume, **_strategy(cell, loss, sampling))  # fmt: skip
-    return Outcome(fitted.model, scores, fitted, seconds={"downstream": time.monotonic() - began + fitted.spent})
+def from_scratch(cell: Cell, **strategy) -> Outcome:
+    """SSLM's encoder and head, end to end."""
+    return downstream(cell, new_encoder(cell.config.encoder, cell.seed), cell.config.encoder.channels, freeze=False, pretrained=False,
+                      **strategy)  # fmt: skip
+
+
+def small(cell: Cell) -> Outcome:
+    """The field's small net and the maximum over frames, end to end."""
+    net = small_net(cell.frame, cell.seed)
+    return downstream(cell, net, net.channels, freeze=False, pretrained=False, head="max")
 
 
 def pretrained(cell: Cell, backbone: Callable[[], imagenet.Backbone], **how) -> Outcome:
@@ -138,7 +164,7 @@ METHODS: dict[str, Callable[[Cell], Outcome]] = {
     "sslm": sslm,
     "random": random,
     "supervised": from_scratch,
-    "supervised-small": partial(from_scratch, train=supervised_small),
+    "supervised-small": small,
     "imagenet": partial(pretrained, backbone=imagenet.efficientnet_lite0),
     "imagenet-mrnet": partial(pretrained, backbone=imagenet.efficientnet_lite0, head="max"),  # MRNet's head on frozen features
     "imagenet-finetuned": partial(pretrained, backbone=imagenet.efficientnet_lite0, freeze=False),

@@ -13,7 +13,8 @@ from sslm_core.files import locked, write_atomic
 from sslm_core.pretext import least_loss
 
 from . import intervals, metrics
-from .run import RECORD, read_json, read_scores
+from .records import read_json, read_scores
+from .run import RECORD
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")

@@ -1,7 +1,6 @@
-"""One cell (method, variant, plane, seed) -> OUT/<id>/{run.json, scores.csv}. A finished cell has its run.json, written last."""
+"""One cell (method, variant, plane, seed) -> OUT/<id>/{run.json, scores.csv, model.pt}. A finished cell has its run.json, written last."""
 
 import contextlib
-import csv
 import dataclasses
 import hashlib
 import json
@@ -31,10 +30,12 @@ from .data import Dataset
 from .fitting import Watch, advice
 from .machine import commit, cores, processor
 from .methods import METHODS, Cell, Outcome
+from .models import keep
 from .presets import Preset
+from .records import read_json, write_scores
 from .throughput import prediction, synchronise
 
-RECORD = 4  # goes up with every change to what run.json holds or to what scores depend on beside the settings
+RECORD = 5  # goes up with every change to what run.json holds or to what scores depend on beside the settings
 CACHE = 8 << 30  # bytes of feature maps on disk
 
 
@@ -95,16 +96,6 @@ def code(*what: object) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def read_json(path: Path) -> dict:
-    try:
-        record = json.loads(path.read_text())
-        if not isinstance(record, dict):
-            raise ValueError("no JSON object")
-        return record
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable run record ({error}); delete its folder and run again") from None
-
-
 def run(job: Job, progress: Progress) -> float:
     """Fit one cell on the fit exams, score the reported exams once, store both. Returns its seconds."""
     began = time.monotonic()
@@ -157,6 +148,7 @@ def run(job: Job, progress: Progress) -> float:
         "settings": dataclasses.asdict(config) | {"frame": job.preset.frame},
     }
     sets = (("tune", dataset.choosing, outcome.tune_scores), ("reported", dataset.reported, scores))
+    keep(job.home, job.folder, outcome.model)
     write_atomic(job.folder / "scores.csv", lambda path: write_scores(path, sets))
     write_atomic(job.folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     drop_leftovers(job.folder)
@@ -233,34 +225,6 @@ def drop_leftovers(folder: Path) -> None:
     """Checkpoints, and half-written files of killed runs."""
     for path in [*folder.glob("*.ckpt"), *folder.glob(".*.tmp")]:
         path.unlink(missing_ok=True)
-
-
-def write_scores(path: Path, sets) -> None:
-    """Rows split, exam, label, truth, score; nine digits tell every float32 apart."""
-    with open(path, "w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["split", "exam", "label", "truth", "score"])
-        for split, exams, scores in sets:
-            for name, truth, score in zip(exams.ids, exams.truth, scores.tolist()):
-                rows.writerows([split, name, label, t, f"{s:.9g}"] for label, t, s in zip(exams.labels, truth, score))
-
-
-def read_scores(path: Path) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
-    """split -> (exam ids [E], truth [E, L], score [E, L]), labels in the order of the file."""
-    try:
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
-        sets = {}
-        for split in ("tune", "reported"):
-            mine = [r for r in rows if r["split"] == split]
-            labels = list(dict.fromkeys(r["label"] for r in mine))
-            ids = [r["exam"] for r in mine[:: len(labels)]]
-            truth, score = (np.array([kind(r[name]) for r in mine]).reshape(len(ids), len(labels))
-                            for name, kind in (("truth", int), ("score", float)))  # fmt: skip
-            sets[split] = (ids, truth, score)
-        return sets
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a readable scores file ({error!r}); delete its folder and run again") from None
 
 
 def environment(device: torch.device) -> dict[str, str]:

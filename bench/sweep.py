@@ -21,7 +21,8 @@ from sslm_core.errors import UserError
 from sslm_core.files import held, write_atomic
 
 from .data import Dataset
-from .run import Job, read_json, run
+from .records import read_json
+from .run import Job, run
 
 FILES = "files.json"  # sha256 of each volume that the runs beside it were made from
 interrupted = threading.Event()

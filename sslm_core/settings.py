@@ -31,3 +31,14 @@ def check(config, **least) -> None:
                 raise UserError(f"{named}: expected a finite number")
         if value == ():
             raise UserError(f"{named}: expected at least one number")
+
+
+def restored(kind: type, values: dict):
+    """The dataclass `kind` from what dataclasses.asdict and JSON have made of it; keys that are no fields are left out.
+
+    Raises KeyError for a field that is not there, UserError as the class itself does.
+    """
+    kinds = typing.get_type_hints(kind)
+    given = {field.name: values[field.name] for field in dataclasses.fields(kind)}
+    return kind(**{name: restored(kinds[name], value) if dataclasses.is_dataclass(kinds[name])
+                   else tuple(value) if isinstance(value, list) else value for name, value in given.items()})  # fmt: skip

@@ -13,7 +13,8 @@ from baselines.supervised import BlurPool, SmallNet
 from bench import cost, methods
 from bench.data import open_dataset
 from bench.presets import CPU, PRESETS, SMOKE, Preset
-from bench.run import Job, read_json, run
+from bench.records import read_json
+from bench.run import Job, run
 from sslm_core import sslm
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig, _judged, bce

@@ -10,8 +10,8 @@ import pytest
 from bench import presets
 from bench.__main__ import main
 from bench.cost import planned
+from bench.records import read_scores
 from bench.results import COLUMNS, KEY, read, upsert
-from bench.run import read_scores
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import EncoderConfig
@@ -142,13 +142,13 @@ def test_as_published_chooses_on_the_reported_exams(exams_folder, tmp_path, caps
 
 def test_variants_have_rows_of_their_own_and_share_the_encoder(first_run, exams_folder, tmp_path):
     shutil.copytree(first_run, tmp_path / "again")
-    encoders = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*.pt")}
+    encoders = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("encoders/jigsaw-*.pt")}
     assert len(encoders) == 2  # one per plane
     options = ["--methods", "sslm,random", "--planes", "axial", "--set", "downstream.head=linear"]
     assert bench(exams_folder, tmp_path / "again", *options) == 0
     rows = read(tmp_path / "again" / "results.csv")
     assert {row["variant"] for row in rows} == {"", "downstream.head=linear"}
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*.pt")} == encoders
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("encoders/jigsaw-*.pt")} == encoders
     records = [json.loads(stored(tmp_path / "again", "run.json")[name].read_text())
                for name in ("sslm-axial-s0-cpu", "sslm-downstream.head=linear-axial-s0-cpu")]  # fmt: skip
     assert records[0]["pretext"] == records[1]["pretext"] and records[0]["seconds"]["pretext"] == records[1]["seconds"]["pretext"]
@@ -261,7 +261,7 @@ def test_what_a_killed_run_left_is_gone_on_with(first_run, exams_folder, tmp_pat
     (record.parent / "pretext-000000000000.ckpt").write_bytes(b"of other settings")
     (record.parent / ".run.json.1.tmp").write_text("{")
     assert bench(exams_folder, tmp_path / "again") == 0
-    assert sorted(p.name for p in record.parent.iterdir()) == ["run.json", "scores.csv"]
+    assert sorted(p.name for p in record.parent.iterdir()) == ["model.pt", "run.json", "scores.csv"]
     before, after = (stored(out, "scores.csv")["sslm-axial-s0-cpu"].read_bytes() for out in (first_run, tmp_path / "again"))
     assert before == after
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from baselines.pretexts import random_weights
-from baselines.supervised import supervised
 from sslm_core.checkpoint import Resume
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig, bce, predict, start_at_prior
@@ -97,10 +96,14 @@ def test_tune_labels_choose_and_fit_labels_train(exams_folder):
     assert [r["tune_loss"] for r in fitted.history[:2]] != [r["tune_loss"] for r in other.history[:2]]
 
 
+def supervised(store, truth, **more):
+    return finetune(CONFIG, new_encoder(CONFIG.encoder, 0), CONFIG.encoder.channels, store, truth, FIT, TUNE, 0, **more)
+
+
 def test_supervised_trains_every_parameter(exams_folder):
     store, truth = plane(exams_folder)
     start = new_encoder(CONFIG.encoder, 0).state_dict()
-    fitted, scores = supervised(CONFIG, store, truth, FIT, TUNE, 0)
+    fitted, scores = supervised(store, truth)
     for name, value in fitted.model.backbone.named_parameters():
         assert not torch.equal(value, start[name]), name
     assert scores.shape == (4, 2)
@@ -140,14 +143,14 @@ def test_pretext_killed_anywhere_ends_the_same(exams_folder, tmp_path):
 
 def test_downstream_killed_anywhere_ends_the_same(exams_folder, tmp_path):
     store, truth = plane(exams_folder)
-    whole, scores = supervised(CONFIG, store, truth, FIT, TUNE, 0)
+    whole, scores = supervised(store, truth)
     for epochs in (1, 2, 3):
         resume = Resume(tmp_path / "downstream.ckpt", {"seed": 0}, seconds=0)
         try:
-            supervised(CONFIG, store, truth, FIT, TUNE, 0, progress=killed_after(epochs), resume=resume)
+            supervised(store, truth, progress=killed_after(epochs), resume=resume)
         except Killed:
             assert resume.path.exists()
-        again, rescored = supervised(CONFIG, store, truth, FIT, TUNE, 0, resume=Resume(tmp_path / "downstream.ckpt", {"seed": 0}))
+        again, rescored = supervised(store, truth, resume=Resume(tmp_path / "downstream.ckpt", {"seed": 0}))
         assert same(whole.model.state_dict(), again.model.state_dict()) and torch.equal(scores, rescored)
 
 

@@ -1,0 +1,69 @@
+"""Fitted models on disk, beside the scores of their cells: stored by a run, built again to explain and to predict."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sslm_core.checkpoint import load, save
+from sslm_core.downstream import ClipModel
+from sslm_core.errors import UserError
+from sslm_core.features import fingerprint
+from sslm_core.frames import FrameStore, quiet
+from sslm_core.pretext import Pretrained
+from sslm_core.settings import restored
+from sslm_core.sslm import SSLMConfig, new_encoder
+
+from .methods import METHODS, PARTS, Cell
+from .records import read_json
+
+MODEL = "model.pt"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A cell's fitted model, ready to predict, and the record of its run."""
+
+    model: ClipModel
+    config: SSLMConfig
+    record: dict
+
+    @property
+    def frame(self) -> int:
+        """H = W that frames are resampled to."""
+        return self.record["settings"]["frame"]
+
+
+def keep(home: Path, folder: Path, model: ClipModel) -> None:
+    """Stores `model` in `folder`. Cells with the same frozen backbone share one file of it in `home`."""
+    state = {part: getattr(model, part).state_dict() for part in PARTS} | {"frozen": model.frozen}
+    if model.frozen:
+        path = home / "backbones" / f"{fingerprint(model.backbone)}.pt"
+        if not path.exists():
+            save(path, state["backbone"])
+        state["backbone"] = path.name
+    save(folder / MODEL, state)
+
+
+def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
+    """The model of the finished cell in `folder`. Raises UserError where it is not whole."""
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{folder}: no finished run; name a folder that holds run.json, as runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE")
+    record = read_json(folder / "run.json")
+    if not (folder / MODEL).is_file():
+        raise UserError(f"{folder / MODEL}: no such file; run the cell again with --force")
+    state = load(folder / MODEL)
+    try:
+        if record["method"] not in METHODS:
+            raise UserError(f"{folder / 'run.json'}: method {record['method']} is none of {', '.join(METHODS)}")
+        if isinstance(state["backbone"], str):
+            state["backbone"] = load(folder.parents[1] / "backbones" / Path(state["backbone"]).name)
+        config = restored(SSLMConfig, record["settings"])
+        none, frame = torch.empty(0, dtype=torch.int64), record["settings"]["frame"]
+        store = FrameStore(torch.empty(0, frame, frame, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)).to(device)
+        cell = Cell(config, store, torch.empty(0, len(record["labels"])), none, none, record["seed"], quiet, None, None,
+                    lambda name, train: (Pretrained(new_encoder(config.encoder, record["seed"])), 0.0), state)  # fmt: skip
+        return Stored(METHODS[record["method"]](cell).model, config, record)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"{folder / MODEL}: not the model that run.json tells of ({reason}); run the cell again with --force") from None
