@@ -16,8 +16,8 @@ from sslm_core.reading import listed
 
 from .doctor_text import as_json, as_text
 from .doctor_volumes import look, looks
+from .intervals import shifted
 from .machine import cores
-from .metrics import shifted
 
 CLEAN, WARNINGS, UNUSABLE = range(3)  # exit codes
 FEW = 10  # exams of a class below which its figures say next to nothing

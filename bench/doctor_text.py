@@ -7,7 +7,7 @@ import numpy as np
 
 from sslm_core.errors import printable
 
-from .table import aligned
+from .text import aligned
 
 WORDS = ("clean", "usable, with warnings", "unusable: a run would stop at the first error")  # by exit code
 SHOWN = 10  # findings of one kind that are printed; --json has all

@@ -250,6 +250,14 @@ def exams_to_decide(difference: float, se_exams: float, exams: int) -> float:
     return math.ceil(exams * needed ** 2)
 
 
+def shifted(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Per label whether prevalence differs between two sets of exams, [E, L] each: bool [L]. Two-proportion z-test at LEVEL over all
+    labels together (Bonferroni)."""
+    both = np.concatenate([before, after]).mean(axis=0)                 # [L]
+    noise = np.sqrt(both * (1 - both) * (1 / len(before) + 1 / len(after)))
+    return np.abs(after.mean(axis=0) - before.mean(axis=0)) > NORMAL.inv_cdf(1 - LEVEL / 2 / after.shape[1]) * noise
+
+
 def _with_exams(weights: np.ndarray) -> np.ndarray:
     """[R, E] -> [1 + R, E] in float64 (its products of counts and halves are exact), the exams themselves as row 0."""
     return np.concatenate([np.ones((1, weights.shape[1])), weights])

@@ -22,6 +22,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from .intervals import shifted
+
 # The columns of results.csv, in its order. No suffix: the headline threshold (90 % majority recall on tune); _bal: best
 # balanced accuracy on tune; _50: 0.5, as are sensitivity and specificity; _em: 0.5 after correction for prevalence.
 FIGURES = (
@@ -205,13 +207,6 @@ def saerens(score: np.ndarray, prior: float) -> tuple[np.ndarray, float]:
     if 2 * gain < NormalDist().inv_cdf(0.975) ** 2:                     # chi2 with one degree of freedom
         return score, prior
     return q * positive / (q * positive + (1 - q) * negative), q
-
-
-def shifted(train_truth: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Per label whether prevalence differs: bool [L]. Two-proportion z-test at 5 % over all labels together (Bonferroni)."""
-    both = np.concatenate([train_truth, truth]).mean(axis=0)            # [L]
-    noise = np.sqrt(both * (1 - both) * (1 / len(train_truth) + 1 / len(truth)))
-    return np.abs(truth.mean(axis=0) - train_truth.mean(axis=0)) > NormalDist().inv_cdf(1 - 0.025 / truth.shape[1]) * noise
 
 
 def shift(train_truth: np.ndarray, truth: np.ndarray, labels) -> str:

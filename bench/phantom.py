@@ -9,7 +9,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from sslm_core.errors import UserError
 from sslm_core.files import write_atomic
 
+from .ending import end_with_parent, held_back
 from .machine import cores
 from .phantom_anatomy import draw_knee
 from .phantom_canvas import Canvas
@@ -146,10 +146,6 @@ def _write(task) -> int:
     return number
 
 
-def _worker():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers: no traceback of each
-
-
 def in_processes(work: Callable, tasks: Iterable, workers: int) -> Iterator:
     """Results of `work` in the order in which they are ready; a few tasks are in flight, however many there are.
 
@@ -158,10 +154,11 @@ def in_processes(work: Callable, tasks: Iterable, workers: int) -> Iterator:
     tasks, before = iter(tasks), set(multiprocessing.active_children())
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1"))  # read when a spawned worker imports numpy
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _worker)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent)
     whole = False
     try:
-        running = {pool.submit(work, task) for task in islice(tasks, 2 * workers)}
+        with held_back():
+            running = {pool.submit(work, task) for task in islice(tasks, 2 * workers)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             running |= {pool.submit(work, task) for task in islice(tasks, len(done))}

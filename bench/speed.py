@@ -65,7 +65,7 @@ def run_suite(setting: dict, report: Path, args: argparse.Namespace) -> None:
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     env = os.environ | {"SSLM_SPEED": json.dumps(setting), "PYTHONPATH": path}
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=env)
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=env, process_group=0)  # Ctrl-C is answered here, which ends it
     if done.returncode or not report.exists():
         print(done.stdout, file=sys.stderr)
         raise UserError("the speed suite did not finish, see above; it needs pytest and pytest-benchmark: pip install 'sslm-bench[dev]'")

@@ -3,11 +3,8 @@
 import contextlib
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -21,28 +18,12 @@ from sslm_core.errors import UserError
 from sslm_core.files import held, write_atomic
 
 from .data import Dataset
+from .ending import end_with_parent, held_back, kill_children
 from .records import read_json
 from .run import Job, run
 
 FILES = "files.json"  # sha256 of each volume that the runs beside it were made from
-interrupted = threading.Event()
 TELL_SECONDS = 30  # between lines on what is running, where there is no terminal to draw bars on
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, and is remembered: one that Python swallows, in an import or a finaliser, is seen by `sweep`."""
-
-    def remember(*_) -> None:
-        interrupted.set()
-        raise KeyboardInterrupt
-
-    interrupted.clear()
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -77,18 +58,12 @@ def bar(title: str, line: int = 0) -> Callable:
 
 
 def _start_worker(lock, lines) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     tqdm.set_lock(lock)
     with lines.get_lock():
         lines.value += 1
         global _line
         _line = lines.value
-
-
-def _end_with_parent() -> None:
-    """A killed parent leaves no worker behind."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
 
 
 def _work(job: Job) -> float:
@@ -109,17 +84,11 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
     tqdm.set_lock(lock)
     total = tqdm(total=len(jobs), desc="cells", position=0, disable=None, dynamic_ncols=True)
     try:
-        # workers inherit the mask: Ctrl-C, which a terminal sends to all, is this process's to answer, from their first moment on
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with held_back():
             running = {pool.submit(_work, job): job for job in jobs}
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         told = began
         while running:
             done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
             for future in done:
                 job = running.pop(future)
                 seconds.setdefault(job.method, []).append(future.result())
@@ -141,8 +110,7 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
         raise UserError("a worker process was killed (out of memory?); run again to go on, with fewer --jobs") from None
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.kill()
+        kill_children()
         raise
     finally:
         total.close()

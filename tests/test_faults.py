@@ -1,11 +1,9 @@
-"""What goes wrong around a run: two at once, a full disk, data that change, workers that die, Ctrl-C. Nothing torn, and one line."""
+"""What goes wrong around a run: two at once, a full disk, data that change, workers that die. Nothing torn, and one line."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +25,6 @@ from sslm_core.jigsaw import Jigsaw
 from tests.test_bench import TINY
 
 OPTIONS = ["--methods", "sslm,random", "--planes", "axial", "--device", "cpu", "--jobs", "1"]
-START = "import sys; from bench import presets; from bench.__main__ import main; from tests.test_bench import TINY; " \
-        "presets.PRESETS['tiny'] = TINY; sys.exit(main())"  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -223,58 +219,3 @@ def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkey
     monkeypatch.setattr(sweep, "_work", full)
     assert bench(exams_folder, tmp_path) == 2
     assert "the GPU's memory is full; use --jobs 1" in refused(capsys)
-
-
-def started(folder, out) -> subprocess.Popen:
-    out.mkdir(exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", START, *arguments(folder, out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                            text=True, env=environment, start_new_session=True)  # fmt: skip
-
-
-def interrupted(folder, out, pause: float) -> None:
-    """Ctrl-C, which a terminal sends to all processes, `pause` seconds after a run has said what it is about."""
-    run = started(folder, out)
-    assert "exams to fit" in run.stderr.readline()
-    time.sleep(pause)
-    if run.poll() == 0:
-        return  # a fast machine was done before
-    os.killpg(run.pid, signal.SIGINT)
-    try:
-        _, err = run.communicate(timeout=60)
-        assert run.returncode == 130 and err.endswith("interrupted; the same command goes on where it stopped\n") and "Traceback" not in err
-        with pytest.raises(ProcessLookupError):
-            for _ in range(600):  # what the parent has killed is on its way
-                os.killpg(run.pid, 0)
-                time.sleep(0.1)
-    finally:
-        run.kill()
-
-
-def test_control_c_ends_all_processes_with_130(exams_folder, tmp_path):
-    interrupted(exams_folder, tmp_path, 1)
-
-
-@pytest.mark.slow
-def test_control_c_at_any_moment_loses_nothing(exams_folder, tmp_path, whole):
-    for pause in (0, 2, 3, 4, 6):
-        interrupted(exams_folder, tmp_path, pause)
-    assert bench(exams_folder, tmp_path) == 0
-    assert scores(tmp_path) == whole
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
-def test_a_run_killed_at_any_moment_leaves_nothing_torn(exams_folder, tmp_path, whole, seed):
-    pause = random.Random(seed)
-    for _ in range(3):
-        run = started(exams_folder, tmp_path)
-        time.sleep(pause.uniform(2, 16))
-        os.kill(run.pid, signal.SIGKILL)
-        run.communicate()
-        if (tmp_path / "results.csv").exists():
-            read(tmp_path / "results.csv")
-    assert bench(exams_folder, tmp_path) == 0
-    assert scores(tmp_path) == whole
-    assert not list(tmp_path.rglob(".*.tmp"))
-    assert len(read(tmp_path / "results.csv")) == 6

@@ -1,0 +1,135 @@
+"""`python -m bench run`: the cells of a comparison on one data set, their figures stored and printed as they come."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from sslm_core.errors import UserError
+from sslm_core.exams import ENSEMBLES
+from sslm_core.files import locked
+from sslm_core.frames import Placing
+
+from . import metrics, phantom, results
+from .data import PROTOCOLS, Dataset, open_dataset, planes_of
+from .machine import cores
+from .methods import METHODS
+from .options import device_of, listed, seed_number
+from .presets import PRESETS, Preset, preset
+from .results import Scored
+from .run import CACHE, Job, forget
+from .sweep import claimed, say, sweep
+from .table import costs, table
+from .variants import canonical
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
+    parser.add_argument("--data", type=Path, help="a folder in MRNet's or KneeMRI's layout (default: the embedded phantom)")
+    parser.add_argument("--methods", help="comma-separated (default: the preset's)")
+    parser.add_argument("--planes", help="comma-separated (default: the preset's)")
+    parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")
+    parser.add_argument("--protocol", default=PROTOCOLS[0], choices=PROTOCOLS,
+                        help="clean: exams held out of train choose; as-published: the reported exams do, as in the original")
+    parser.add_argument("--ensemble", default="ensemble", choices=list(ENSEMBLES), help="how the table weights planes (all are stored)")
+    parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...",
+                        help="a variant of the preset, e.g. downstream.head=linear,jigsaw.choice=hamming or recipe=original")
+    parser.add_argument("--cache-limit", type=float, default=CACHE / 2**30, metavar="GB",
+                        help="disk for feature maps, under OUT; 0 computes them anew each time (default %(default)g)")
+    parser.add_argument("--store", default="auto", choices=list(get_args(Placing)),
+                        help="resident: all frames of a plane on the device; stream: batches of them come to it, read ahead from disk; "
+                        "auto: resident where they take half of the free memory or less")  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
+    parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
+    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)")
+    parser.add_argument("--force", action="store_true", help="run finished cells anew")
+
+
+def main(args: argparse.Namespace) -> None:
+    variant = canonical(args.set)
+    chosen = preset(args.preset, variant)
+    dataset = dataset_of(args, chosen)
+    device = device_of(args.device)
+    methods = listed(args.methods, chosen.methods, METHODS, "--methods")
+    planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
+    seeds = list(dict.fromkeys(map(seed_number, args.seeds.split(",")))) if args.seeds else list(chosen.seeds)
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out}: is a file; name a folder")
+    results.read(args.results)  # a file that cannot be added to is named now, not after the run
+    # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
+    limit = int(args.cache_limit * 2**30)
+    slim = replace(dataset, files={})  # every job goes to its worker with it
+    jobs = [Job(slim, chosen, m, p, s, device, args.out, variant, args.force, limit, args.store)
+            for m in methods for s in seeds for p in planes]  # fmt: skip
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
+    if not args.cache_limit >= 0:
+        raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+    with claimed(args.out, dataset):
+        run_jobs(args, jobs)
+
+
+def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Run what is not finished of `jobs`, store and print the figures."""
+    dataset, chosen, variant, device = jobs[0].dataset, jobs[0].preset, jobs[0].variant, jobs[0].device
+    planes = dict.fromkeys(job.plane for job in jobs)
+    open_jobs = [job for job in jobs if args.force or not job.finished()]
+    if args.force:
+        for job in jobs:
+            forget(job)
+    workers = args.jobs or (cores() if device == "cpu" and chosen.threads else 1)
+    say(f"{dataset.name} ({dataset.digest}): {len(dataset.fit)} exams to fit, {len(dataset.tune)} to tune, "
+        f"{len(dataset.reported)} reported; "
+        f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; preset {chosen.name}, device {device}")  # fmt: skip
+    if dataset.notice:
+        say(dataset.notice)
+    if len(open_jobs) < len(jobs):
+        say(f"{len(jobs) - len(open_jobs)} of {len(jobs)} cells are finished in {args.out} and skipped (--force runs them anew)")
+    done = [job for job in jobs if job not in open_jobs]
+
+    def finished(job: Job) -> None:
+        done.append(job)
+        scored = by_method(jobs, done)
+        if job.method not in scored:
+            return
+        results.upsert(args.results, [row for s in scored[job.method] for row in s.rows()])
+        if 1 < len(scored) and len(done) < len(jobs):
+            print(f"\nSo far:\n{table(scored, args.ensemble)}\n", flush=True)
+
+    sweep(open_jobs, workers, finished)
+    scored = by_method(jobs, done)
+    results.upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
+    print(f"\n{title(dataset, chosen, variant, device)}:\n{table(scored, args.ensemble)}\n")
+    print(f"{costs(scored, args.ensemble)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
+
+
+def title(dataset: Dataset, chosen: Preset, variant: str, device: str) -> str:
+    words = [f"{dataset.name} ({dataset.digest})", f"preset {chosen.name}", *filter(None, [variant]), f"device {device}"]
+    if dataset.protocol != PROTOCOLS[0]:
+        words.append(f"protocol {dataset.protocol}: epochs, thresholds and weights were chosen on the reported exams, figures flatter")
+    return ", ".join(words)
+
+
+def shift(dataset: Dataset) -> str:
+    return metrics.shift(dataset.train.truth, dataset.reported.truth, dataset.train.labels)
+
+
+def by_method(jobs: list[Job], done: list[Job]) -> dict[str, list[Scored]]:
+    """Scores of the methods of which every plane and seed is done, in the order of `jobs`."""
+    scored = {}
+    for method in dict.fromkeys(job.method for job in jobs):
+        mine = [job for job in jobs if job.method == method]
+        if all(job in done for job in mine):
+            scored[method] = [Scored([j.folder for j in mine if j.seed == seed]) for seed in dict.fromkeys(j.seed for j in mine)]
+    return scored
+
+
+def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
+    if args.data:
+        return open_dataset(args.data, args.data.resolve().name, chosen, protocol=args.protocol)
+    config = phantom.PhantomConfig(*chosen.phantom, size=chosen.frame)
+    code = phantom.digest(config)
+    with locked(Path("data") / f".phantom-{code}.lock"):  # of two runs that want it the second waits
+        root = phantom.make(Path("data") / f"phantom-{code}", config)
+    return open_dataset(root, "phantom", chosen, code, args.protocol)
