@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sslm_core import kneemri
 from sslm_core.errors import UserError
 from sslm_core.exams import SPLITS, read_exams, read_labels
-from sslm_core.reading import listed
+from sslm_core.reading import check_folder, listed
 
 from .doctor_text import as_json, as_text
 from .doctor_volumes import look, looks
@@ -63,8 +63,7 @@ class Report:
 
 def diagnose(root: Path, workers: int, quiet: bool = False) -> Report:
     """Everything that is to be said of `root`. Raises UserError where it is no folder."""
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
+    check_folder(root)
     report = Report(root)
     (survey_kneemri if report.layout == "KneeMRI" else survey_mrnet)(report)
     paths = [path for part in report.parts for volumes in part.volumes.values() for path in volumes.values()]
@@ -268,6 +267,12 @@ def main(args: argparse.Namespace) -> int:
     """0: clean, 1: with warnings, 2: unusable."""
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: expected 1 or more")
-    report = diagnose(args.data, args.workers or 2 * cores(), quiet=args.json)
+    try:
+        report = diagnose(args.data, args.workers or 2 * cores(), quiet=args.json)
+    except UserError as error:
+        if not args.json:
+            raise
+        report = Report(args.data)
+        report.error("layout", str(error))
     print(as_json(report) if args.json else as_text(report))
     return report.code

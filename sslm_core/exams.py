@@ -9,6 +9,7 @@ kneemri.py knows the other layout.
 import hashlib
 import io
 import tokenize
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +18,13 @@ import numpy as np
 
 from .errors import UserError
 from .pickled import Refused, read_array
-from .reading import LARGEST, LARGEST_TABLE, listed, opened
+from .reading import LARGEST, LARGEST_TABLE, check_folder, listed, opened
 
 SPLITS = ("train", "valid")
 ENSEMBLES = {"ensemble": "log-odds", "ensemble-logistic": "logistic"}  # names of rows over all planes: how these are weighted
 MACRO = "macro"  # over all labels
 UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError, tokenize.TokenError, RecursionError, MemoryError, IndexError, KeyError)
+warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header")  # Python 2's files are as good
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +153,8 @@ def read_table(path: Path) -> str:
     try:
         with opened(path, LARGEST_TABLE) as file:
             return file.read().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the labels belong there") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable text file ({error}); save it as UTF-8 csv") from None
 
@@ -167,7 +171,7 @@ def read_labels(path: Path) -> dict[str, int]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        cells = [cell.strip() for cell in line.split(",")]
+        cells = [cell.strip().removeprefix('"').removesuffix('"') for cell in line.split(",")]  # a spreadsheet's quotes
         if len(cells) != 2 or not cells[0] or cells[1] not in ("0", "1"):
             raise UserError(f"{path}:{number}: {line[:60]!r} is no row `id,0` or `id,1` (no header line)")
         check_id(cells[0], f"{path}:{number}")
@@ -229,8 +233,7 @@ def read_exams(root: Path | str, shape: Callable[[Path], tuple[int, int, int]] =
     from . import kneemri  # here, because it imports this module
 
     root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
+    check_folder(root)
     if kneemri.recognised(root):
         train, reported = kneemri.read_folders(root, shape)
     else:

@@ -13,14 +13,17 @@ LARGEST_TABLE = 1 << 26  # bytes of one csv file: millions of exams
 
 def opened(path: Path, largest: int) -> BinaryIO:
     """`path` for reading. Raises UserError where it is a pipe, a device or a folder, or has more than `largest` bytes."""
-    # a pipe without a writer would block a plain open for ever
+    irregular = UserError(f"{path}: no regular file; move it out of the folder")
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise irregular
+    # and should a pipe have taken its place, one without a writer would block a plain open for ever
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     info = os.fstat(file.fileno())
     if stat.S_ISREG(info.st_mode) and info.st_size <= largest:
         return file
     file.close()
     if not stat.S_ISREG(info.st_mode):
-        raise UserError(f"{path}: no regular file; move it out of the folder")
+        raise irregular
     raise UserError(f"{path}: {info.st_size} bytes, more than the {largest} that are read of such a file; split it or take it out")
 
 
@@ -32,6 +35,12 @@ def listed(root: Path, folder: Path) -> list[os.DirEntry]:
         if entry.is_symlink():
             inside(root, Path(entry.path))
     return entries
+
+
+def check_folder(root: Path) -> None:
+    """Raises UserError where `root` is no folder."""
+    if not root.is_dir():
+        raise UserError(f"{root}: " + ("is a file; unpack it, and name the folder" if root.exists() else "no such folder"))
 
 
 def inside(root: Path, link: Path) -> None:

@@ -2,7 +2,7 @@
 
 Folders of sparse volumes (24 frames of 32 x 32, all different in their first bytes) of an eighth, a quarter, a half and the whole number
 of exams go through the doctor, the reader, the split, the offsets of all frames and the sampling of jigsaw frames and clips. Each step runs
-in a process of its own, which tells its seconds and its peak memory. No pixel is trained on.
+in a process of its own, which tells its seconds, those of the processor, and its peak memory. No pixel is trained on.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def make(root: Path, exams: int) -> None:
 
 
 def step(name: str, root: Path) -> dict:
-    """Seconds and peak memory in MB of one step; of `doctor` and `plan` also what they found."""
+    """Seconds, processor seconds and peak memory in MB of one step; of `doctor` and `plan` also what they found."""
     from bench.doctor import diagnose
     from sslm_core.clips import ClipConfig, clip_rows
     from sslm_core.exams import digest, read_exams, stratified
@@ -47,7 +47,7 @@ def step(name: str, root: Path) -> dict:
     from sslm_core.seeds import generator
 
     sets = read_exams(root) if name in ("digest", "plan") else None
-    before, began, found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic(), None
+    before, began, worked, found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic(), time.process_time(), None
     if name == "doctor":
         found = diagnose(root, 4, quiet=True).code
     elif name == "read":
@@ -64,9 +64,9 @@ def step(name: str, root: Path) -> dict:
             frame_of(store, part.repeat(16), draw)
             clip_rows(store, part, ClipConfig(), draw)
         found = int(offsets[-1])
-    seconds = time.monotonic() - began
+    seconds, worked = time.monotonic() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "grown": max(0, peak - before) / 1024, "found": found}
+    return {"seconds": seconds, "worked": worked, "grown": max(0, peak - before) / 1024, "found": found}
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     if args.step:
         print(json.dumps(step(args.step[0], Path(args.step[1]))))
         return
-    print("exams     " + "".join(f"{name:>10} s   MB" for name in STEPS), flush=True)
+    print("exams     " + "".join(f"{name:>10} s CPU s   MB" for name in STEPS), flush=True)
     for exams in (args.exams // 8, args.exams // 4, args.exams // 2, args.exams):
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder), exams)
@@ -85,7 +85,7 @@ def main() -> None:
             for name in STEPS:
                 told = subprocess.run([sys.executable, __file__, "--step", name, folder], check=True, capture_output=True, text=True)
                 record = json.loads(told.stdout)
-                cells.append(f"{record['seconds']:>12.1f}{record['grown']:>5.0f}")
+                cells.append(f"{record['seconds']:>12.1f}{record['worked']:>6.1f}{record['grown']:>5.0f}")
             print(f"{exams:<10}" + "".join(cells), flush=True)
 
 

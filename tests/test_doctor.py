@@ -10,7 +10,7 @@ import pytest
 from bench.__main__ import main
 from bench.doctor import in_order
 from tests.conftest import write_exams
-from tests.test_exams import CASES, no_folder, volume
+from tests.test_exams import CASES, archive, no_folder, volume
 from tests.test_kneemri import CASES as KNEE_CASES
 from tests.test_kneemri import first, hostile, write_kneemri
 
@@ -40,6 +40,11 @@ def test_clean_data_are_clean_and_left_alone(exams, capsys):
     for word in ("axial", "sagittal", "acl", "meniscus", "80", "60", "12x12"):
         assert word in out
     assert {path: path.stat().st_mtime_ns for path in [exams, *exams.rglob("*")]} == before
+
+
+def test_json_is_json_without_a_folder_too(tmp_path, capsys):
+    assert findings(tmp_path / "nothing", capsys) == (2, [("error", "layout")])
+    assert doctor(tmp_path / "nothing", capsys) == (2, f"error: {tmp_path / 'nothing'}: no such folder\n")
 
 
 def test_figures_are_those_of_the_data(exams, capsys):
@@ -125,7 +130,7 @@ def test_what_a_run_refuses_is_unusable(fresh_exams, capsys, damage):
     damage(fresh_exams)
     code, out = doctor(fresh_exams, capsys)
     assert code == 2 and "error: " in out and CASES[damage][0] in out
-    assert ("unusable" in out) == (damage is not no_folder)
+    assert ("unusable" in out) == (damage not in (no_folder, archive))
 
 
 @pytest.mark.parametrize("damage", KNEE_CASES, ids=lambda f: f.__name__)

@@ -1,6 +1,9 @@
 import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +35,22 @@ def test_strays_are_ignored(fresh_exams):
     (fresh_exams / "train" / "sagittal" / "notes.txt").write_text("hello")
     (fresh_exams / "readme.csv").write_text("hello")
     assert len(exams.read_exams(fresh_exams)[0]) == 6
+
+
+@pytest.mark.filterwarnings("ignore:Reading")  # pytest drops the filters of modules
+def test_files_of_old_programs_are_as_good(fresh_exams):
+    before, volumes = exams.read_exams(fresh_exams)[0], np.load(volume(fresh_exams))
+    table = fresh_exams / "train-acl.csv"
+    table.write_text("".join(f'"{name}","{value}"\r\n' for name, value in (line.split(",") for line in table.read_text().split())))
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(volumes)}L, 8L, 8L)}}".encode()  # Python 2's
+    volume(fresh_exams).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + volumes.tobytes())
+    after = exams.read_exams(fresh_exams)[0]
+    assert after.ids == before.ids and (after.truth == before.truth).all()
+    assert (exams.read_volume(volume(fresh_exams)) == volumes).all()
+    words = [sys.executable, "-c", f"from sslm_core.exams import *; read_volume(Path({str(volume(fresh_exams))!r}))"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    told = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert told.stderr == ""  # numpy would warn of each
 
 
 def volume(root):
@@ -120,6 +139,21 @@ def pipe(root):
 def table_is_a_pipe(root):
     (root / "train-acl.csv").unlink()
     os.mkfifo(root / "train-acl.csv")
+
+
+def folder_as_volume(root):
+    volume(root).unlink()
+    volume(root).mkdir()
+
+
+def folder_as_table(root):
+    (root / "train-acl.csv").unlink()
+    (root / "train-acl.csv").mkdir()
+
+
+def archive(root):
+    shutil.rmtree(root)
+    root.write_bytes(b"PK")
 
 
 def volume_leads_out(root):
@@ -235,6 +269,9 @@ CASES = {
     huge_table: ("train-acl.csv", "more than"),
     pipe: ("0002.npy", "no regular file"),
     table_is_a_pipe: ("train-acl.csv", "no regular file"),
+    folder_as_volume: ("0002.npy", "no regular file"),
+    folder_as_table: ("train-acl.csv", "no regular file"),
+    archive: ("exams", "unpack it"),
     volume_leads_out: ("0002.npy", "leads out of"),
     plane_leads_out: ("train/sagittal", "leads out of"),
     table_leads_out: ("train-acl.csv", "leads out of"),

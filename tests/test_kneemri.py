@@ -164,7 +164,7 @@ def leads_out(root):
 
 
 CASES = {
-    no_table: ("metadata.csv", "not a readable text file"),
+    no_table: ("metadata.csv", "no such file"),
     no_column: ("metadata.csv", "no column aclDiagnosis"),
     other_diagnosis: ("metadata.csv:3", "expected 0, 1 or 2"),
     short_row: ("metadata.csv:32", "expected 0, 1 or 2"),
