@@ -56,12 +56,18 @@ class Difference:
         return intervals.verdict(self.estimate, self.adjusted) if math.isfinite(self.estimate.value) else "undefined"
 
 
+def alike(one: Scored, other: Scored) -> bool:
+    """Whether both were scored on the same exams and planes."""
+    return (one.ids == other.ids and one.labels == other.labels and (one.truth == other.truth).all()
+            and set(one.records) == set(other.records))  # fmt: skip
+
+
 def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
     """Every method's draws, from one set of resamples. Raises UserError where methods were not scored on the same exams and planes."""
     first = next(iter(methods.values()))[0]
     for name, seeds in methods.items():
         for s in seeds:
-            if s.ids != first.ids or (s.truth != first.truth).any() or s.labels != first.labels or set(s.records) != set(first.records):
+            if not alike(s, first):
                 raise UserError(f"{name} was not run on the same exams and planes as {next(iter(methods))}; run both in one command")
     plane, weights = first.shown(ensemble), intervals.weights(first.truth)
     out = {}
@@ -116,12 +122,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("methods", nargs="+", metavar="METHOD",
                         help="the first against each other one; of a variant: 'METHOD PART.FIELD=VALUE'")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
+    add_choice(parser)
+    parser.add_argument("--csv", action="store_true", help="print comma-separated values")
+    parser.add_argument("--markdown", action="store_true", help="print a markdown table")
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """What of the stored runs is looked at."""
     parser.add_argument("--of", metavar="WORDS", default="",
                         help="which runs, where several data sets, presets, protocols or devices are stored: some of their names, "
                              "comma-separated")  # fmt: skip
     parser.add_argument("--ensemble", default=next(iter(ENSEMBLES)), choices=tuple(ENSEMBLES), help="how planes are joined")
-    parser.add_argument("--csv", action="store_true", help="print comma-separated values")
-    parser.add_argument("--markdown", action="store_true", help="print a markdown table")
 
 
 def chosen(groups: dict, words: str, out: Path) -> tuple:
@@ -134,18 +145,24 @@ def chosen(groups: dict, words: str, out: Path) -> tuple:
     return fitting[0]
 
 
+def picked(methods: dict[str, list[Scored]], names: list[str], group: tuple) -> dict[str, list[Scored]]:
+    """Those of a group's `methods` that the command line names, in its order."""
+    for name in names:
+        if name not in methods:
+            raise UserError(f"{name}: no stored run of {', '.join(group)}; there are {', '.join(methods)}")
+    return {name: methods[name] for name in names}
+
+
 def main(args: argparse.Namespace) -> None:
     groups = stored(args.out)
     group = chosen(groups, args.of, args.out)
-    names = list(dict.fromkeys(args.methods))
-    for name in names:
-        if name not in groups[group]:
-            raise UserError(f"{name}: no stored run of {', '.join(group)}; there are {', '.join(groups[group])}")
-    if len(names) < 2:
-        raise UserError(f"compare {names[0]}: name another method to compare it with; there are {', '.join(groups[group])}")
-    draws = drawn({name: groups[group][name] for name in names}, args.ensemble)
-    first = draws[names[0]].seeds[0]
-    found = differences(draws, names[0], (*first.labels, MACRO))
+    methods = picked(groups[group], args.methods, group)
+    reference = next(iter(methods))
+    if len(methods) < 2:
+        raise UserError(f"compare {reference}: name another method to compare it with; there are {', '.join(groups[group])}")
+    draws = drawn(methods, args.ensemble)
+    first = draws[reference].seeds[0]
+    found = differences(draws, reference, (*first.labels, MACRO))
     lines = [cells(d) for d in found]
     if args.csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([HEAD, *lines])

@@ -10,8 +10,8 @@ from sslm_core.exams import ENSEMBLES
 from sslm_core.files import locked
 from sslm_core.frames import Placing
 
-from . import metrics, phantom, results
-from .data import PROTOCOLS, Dataset, open_dataset, planes_of
+from . import metrics, phantom, report, results
+from .data import FLATTERS, PROTOCOLS, Dataset, open_dataset, planes_of
 from .machine import cores
 from .methods import METHODS
 from .options import device_of, listed, seed_number
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
     parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)")
+    parser.add_argument("--no-report", action="store_true", help="print and store figures, but write no report.html")
     parser.add_argument("--force", action="store_true", help="run finished cells anew")
 
 
@@ -102,12 +103,15 @@ def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
     results.upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
     print(f"\n{title(dataset, chosen, variant, device)}:\n{table(scored, args.ensemble)}\n")
     print(f"{costs(scored, args.ensemble)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
+    if not args.no_report:
+        folder = report.default_folder(next(iter(scored.values()))[0])
+        print(f"Report: {report.write(scored, args.ensemble, folder, dataset.reported)}")
 
 
 def title(dataset: Dataset, chosen: Preset, variant: str, device: str) -> str:
     words = [f"{dataset.name} ({dataset.digest})", f"preset {chosen.name}", *filter(None, [variant]), f"device {device}"]
     if dataset.protocol != PROTOCOLS[0]:
-        words.append(f"protocol {dataset.protocol}: epochs, thresholds and weights were chosen on the reported exams, figures flatter")
+        words.append(f"protocol {dataset.protocol}: {FLATTERS}")
     return ", ".join(words)
 
 

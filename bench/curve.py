@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sslm_core.errors import UserError
 
+from .plots import COLOURS, literal, logarithmic, new_figure, png
 from .records import read_json
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # told apart by colour-blind readers too
 SHARE = 0.95  # of the accuracy that all curves of a panel reach: the mark that the table times
 
 
@@ -44,21 +44,20 @@ def lines(panels: dict) -> list[str]:
     return rows
 
 
-def draw(panels: dict, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+def draw(panels: dict):
+    """A figure with one panel beside the other."""
+    figure, (axes,) = new_figure(4 * len(panels), 3.2, columns=len(panels))
     for ax, (panel, curves) in zip(axes, panels.items()):
         for (name, seeds), colour in zip(curves.items(), COLOURS * len(curves)):
             for k, history in enumerate(seeds):
                 ax.plot([e["seconds"] for e in history], [e["tune_accuracy"] for e in history], ".-", color=colour, lw=1.2, ms=4,
                         label=name if k == 0 else None)  # fmt: skip
-        ax.set(xscale="log", ylim=(0, 1), xlabel="training seconds", title=f"{panel[0]}, {panel[4]} ({panel[1]}, {panel[3]})")
-        ax.grid(alpha=0.3)
+        logarithmic(ax)
+        ax.set(ylim=(0, 1), xlabel="training seconds")
+        ax.set_title(literal(f"{panel[0]}, {panel[4]} ({panel[1]}, {panel[3]})"), fontsize=10)
     axes[0].set_ylabel("pretext accuracy on tune exams")
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,4 +69,4 @@ def main(args: argparse.Namespace) -> None:
     panels = histories(args.out)
     print("\n".join(lines(panels)))
     if args.plot:
-        draw(panels, args.plot)
+        args.plot.write_bytes(png(draw(panels)))

@@ -146,12 +146,16 @@ def _of_label(truth: np.ndarray, score: np.ndarray, minority: int, operating: Op
 
     points = {"": (score, operating.threshold[k]), "_bal": (score, operating.threshold_bal[k]), "_50": (score, 0.5)}
     if not operating.reason[k]:
-        calibrated = _sigmoid(operating.slope[k] * _logit(score) + operating.offset[k])
-        points["_em"] = saerens(calibrated, operating.prior[k])[0], 0.5
+        points["_em"] = saerens(calibrated(score, operating, k), operating.prior[k])[0], 0.5
     for suffix, (scored, threshold) in points.items():
         recall = recalls(truth, scored, threshold)
         value["minority_recall" + suffix], value["majority_recall" + suffix] = recall[minority], recall[1 - minority]
     return value
+
+
+def calibrated(score: np.ndarray, operating: Operating, k: int) -> np.ndarray:
+    """Scores of label k, of any shape, after the calibration that tune chose; NaN where it could choose none."""
+    return _sigmoid(operating.slope[k] * _logit(score) + operating.offset[k])
 
 
 def recalls(truth: np.ndarray, score: np.ndarray, threshold: float) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,18 @@ COLUMNS = (
 RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals.RESAMPLES
 
 
+class Derived(dict):
+    """A dict whose entries are made when first asked for: joining planes takes longer than reading them."""
+
+    def __init__(self, make: Callable, known: dict | None = None):
+        super().__init__(known or {})
+        self.make = make
+
+    def __missing__(self, name: str):
+        self[name] = self.make(name)
+        return self[name]
+
+
 class Scored:
     """Stored scores of one method, variant and seed: its planes and their ensembles, all on the same exams."""
 
@@ -37,6 +50,7 @@ class Scored:
         found = [(read_json(folder / "run.json"), folder) for folder in folders]
         found.sort(key=lambda pair: pair[0]["plane"])
         self.records = {record["plane"]: record for record, _ in found}
+        self.folders = [folder for _, folder in found]
         stored = {record["plane"]: read_scores(folder / "scores.csv") for record, folder in found}
         record, home = found[0]
         first = stored[record["plane"]]
@@ -47,12 +61,10 @@ class Scored:
         self.key = {name: record[name] for name in KEY if name not in ("plane", "label")}
         self.labels, self.minority = tuple(record["labels"]), np.array(record["minority"])
         self.ids, self.tune_truth, self.truth = first["reported"][0], first["tune"][1], first["reported"][1]
-        self.tune = {plane: sets["tune"][2] for plane, sets in stored.items()}
-        self.scores = {plane: sets["reported"][2] for plane, sets in stored.items()}
-        planes = dict(self.tune), dict(self.scores)
-        for name, how in ENSEMBLES.items():
-            self.tune[name], self.scores[name], _ = metrics.ensemble(self.tune_truth, *planes, how)
-        self.operating = {plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority) for plane in self.tune}
+        planes = [{plane: sets[split][2] for plane, sets in stored.items()} for split in ("tune", "reported")]
+        joined = Derived(lambda name: metrics.ensemble(self.tune_truth, *planes, ENSEMBLES[name]))
+        self.tune, self.scores = Derived(lambda name: joined[name][0], planes[0]), Derived(lambda name: joined[name][1], planes[1])
+        self.operating = Derived(lambda plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority))
 
     def shown(self, ensemble: str) -> str:
         """The plane that stands for all: the only one, or the `ensemble`."""
@@ -65,7 +77,8 @@ class Scored:
         """Rows of results.csv: every plane, and the ensembles if they are of all the data has; every label and macro."""
         resamples = intervals.weights(self.truth, RESAMPLES)
         whole = set(self.records) == set(next(iter(self.records.values()))["planes"])
-        return [row for plane in self.scores if whole or plane not in ENSEMBLES for row in self._plane(plane, resamples)]
+        planes = (*self.records, *ENSEMBLES) if whole else self.records
+        return [row for plane in planes for row in self._plane(plane, resamples)]
 
     def _plane(self, plane: str, resamples: np.ndarray) -> list[dict]:
         truth, score = self.truth, self.scores[plane]

@@ -1,6 +1,7 @@
 """The table that a run prints: methods by figures, seed means of the planes' ensemble, and what the comparison decided."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +15,24 @@ from .text import aligned, number
 REFERENCE = "sslm"
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What a method's stored scores come to, as means over seeds. auc: of each label, then macro; recalls are macro."""
+
+    seeds: int
+    auc: tuple[intervals.Estimate, ...]
+    recall: intervals.Estimate
+    kept: float
+
+
+def summaries(draws: dict[str, Draws]) -> dict[str, Summary]:
+    first = next(iter(draws.values())).seeds[0]
+    behind, behind_minority = intervals.exams_behind(first.truth), intervals.exams_behind(first.truth, first.minority)[-1]
+    return {name: Summary(len(d.seeds), tuple(intervals.interval(d.auc[:, :, k], n) for k, n in enumerate(behind)),
+                          intervals.interval(d.recall[:, :, -1], behind_minority), float(d.kept[0, :, -1].mean()))
+            for name, d in draws.items()}  # fmt: skip
+
+
 def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
     """methods: name -> one Scored per seed. Text: the table, and a sentence per method on its difference from SSLM.
 
@@ -21,26 +40,27 @@ def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
     """
     draws = drawn(methods, ensemble)
     first = next(iter(methods.values()))[0]
-    truth, labels, minority = first.truth, first.labels, first.minority
-    head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in labels), "minority recall", "95 %", "(majority)"]
-    behind, behind_minority = intervals.exams_behind(truth)[-1], intervals.exams_behind(truth, minority)[-1]
+    head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in first.labels), "minority recall", "95 %", "(majority)"]
     lines = []
-    for name, d in draws.items():
-        a = intervals.interval(d.auc[:, :, -1], behind)
-        r = intervals.interval(d.recall[:, :, -1], behind_minority)
-        lines.append([name, str(len(d.seeds)), number(a.value), f"{number(a.low)}-{number(a.high)}",
-                      *(number(d.auc[0, :, i].mean()) for i in range(len(labels))),
-                      number(r.value), f"{number(r.low)}-{number(r.high)}", f"({number(d.kept[0, :, -1].mean())})"])  # fmt: skip
-    return "\n".join([*aligned(head, lines), "", *learnt(methods), *decided(draws, len(truth))])
+    for name, s in summaries(draws).items():
+        *labels, macro = s.auc
+        lines.append([name, str(s.seeds), number(macro.value), f"{number(macro.low)}-{number(macro.high)}",
+                      *(number(a.value) for a in labels),
+                      number(s.recall.value), f"{number(s.recall.low)}-{number(s.recall.high)}", f"({number(s.kept)})"])  # fmt: skip
+    return "\n".join([*aligned(head, lines), "", *learnt(methods), *decided(draws, len(first.truth))])
+
+
+def spent(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, dict[str, float]]:
+    """What each method costs, all planes together, as a mean over seeds."""
+    rows = {name: [s.costs(s.shown(ensemble)) for s in seeds] for name, seeds in methods.items()}
+    return {name: {key: float(np.mean([row[key] for row in of])) for key in (*COSTS, "train_seconds")} for name, of in rows.items()}
 
 
 def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
-    """What each method costs, all planes together, as a mean over seeds: text."""
+    """`spent` as text."""
     head = ["method", "parameters", "trainable", "training s", "training TFLOP", "GFLOP/exam", "exams/s", "peak MB"]
     lines = []
-    for name, seeds in methods.items():
-        rows = [s.costs(s.shown(ensemble)) for s in seeds]
-        mean = {key: float(np.mean([row[key] for row in rows])) for key in (*COSTS, "train_seconds")}
+    for name, mean in spent(methods, ensemble).items():
         lines.append([name, f"{mean['parameters']:.0f}", f"{mean['trainable']:.0f}", f"{mean['train_seconds']:.0f}",
                       f"{mean['train_flops'] / 1e12:.3g}", f"{mean['flops_per_exam'] / 1e9:.3g}", f"{mean['exams_per_s']:.3g}",
                       f"{mean['peak_mb']:.0f}"])  # fmt: skip

@@ -46,7 +46,7 @@ def tiny(monkeypatch):
 
 def bench(folder, out, *more) -> int:
     return main(["run", "--preset", "tiny", "--data", str(folder), "--device", "cpu", "--out", str(out / "runs"),
-                 "--results", str(out / "results.csv"), *more])  # fmt: skip
+                 "--results", str(out / "results.csv"), "--no-report", *more])  # fmt: skip
 
 
 @pytest.fixture(scope="module")

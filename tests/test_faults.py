@@ -24,7 +24,7 @@ from sslm_core.errors import UserError
 from sslm_core.jigsaw import Jigsaw
 from tests.test_bench import TINY
 
-OPTIONS = ["--methods", "sslm,random", "--planes", "axial", "--device", "cpu", "--jobs", "1"]
+OPTIONS = ["--methods", "sslm,random", "--planes", "axial", "--device", "cpu", "--jobs", "1", "--no-report"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,48 @@
+"""What a comparison decided, in two sentences made from its differences alone."""
+
+import math
+
+from .compare import AUC, RECALL, Difference
+from .intervals import Estimate
+from .table import REFERENCE, Summary
+from .text import number
+
+SAYS = {"better": "better than", "worse": "worse than", "undecided": "not told apart from", "undefined": "not comparable with"}
+NAMED = 5  # methods at most in one list
+FIGURES = {AUC: "macro AUC", RECALL: "minority recall"}
+
+
+def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str:
+    """summaries: of every method; found: SSLM against every other one, macro, empty where there is no such comparison."""
+    if found:
+        own = summaries[found[0].first]
+        values = {AUC: own.auc[-1], RECALL: own.recall}
+        return " ".join(_sentence(values[figure], [d for d in found if d.figure == figure]) for figure in (AUC, RECALL))
+    if REFERENCE in summaries:
+        own = summaries[REFERENCE]
+        return (f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of {interval(own.recall)}. "
+                "No other method is stored beside it, so nothing is compared.")  # fmt: skip
+    defined = {name: s.auc[-1] for name, s in summaries.items() if not math.isnan(s.auc[-1].value)}
+    best = max(defined, key=lambda name: defined[name].value, default=None)
+    tail = f"{best} has the highest {FIGURES[AUC]}, {interval(defined[best])}." if best else f"No method's {FIGURES[AUC]} is defined."
+    return f"SSLM is not among the methods ({', '.join(summaries)}), so nothing is said about it. {tail}"
+
+
+def _sentence(own: Estimate, found: list[Difference]) -> str:
+    by_verdict = {verdict: [d.second for d in found if d.verdict == verdict] for verdict in SAYS}
+    said = joined([f"{SAYS[verdict]} {those(names, len(found))}" for verdict, names in by_verdict.items() if names], ", and ")
+    return f"In {FIGURES[found[0].figure]} SSLM ({interval(own)}) is {said}."
+
+
+def those(names: list[str], others: int) -> str:
+    if len(names) <= NAMED:
+        return joined(names)
+    return f"each of the {others} others" if len(names) == others else joined([*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
+
+
+def joined(words: list[str], last: str = " and ") -> str:
+    return last.join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def interval(e: Estimate) -> str:
+    return "undefined on these exams" if math.isnan(e.value) else f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
