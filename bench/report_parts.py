@@ -156,7 +156,7 @@ def data(first: Scored, exams: ExamSet | None, save: Save) -> list[str]:
 
 
 def explanations(folders: list[Path]) -> list[str]:
-    found = [path for folder in folders for path in sorted(folder.rglob("explain*.png"))]
+    found = sorted((path for folder in folders for path in folder.rglob("explain*.png")), key=lambda path: len(path.name))  # galleries first
     shown = [page.picture(path.read_bytes(), f"{path.parent.name}: {path.stem}", wide=True) for path in found[:EXPLAINED]]
     more = [page.paragraph(f"{len(found) - EXPLAINED} more lie beside the stored scores.")] if len(found) > EXPLAINED else []
     return [page.pictures(*shown), *more] if shown else []
