@@ -12,7 +12,7 @@ h1 { font-size: 1.5rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; border-top: 1px solid #ccc; padding-top: 0.7rem; }
 p { max-width: 50rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
 .verdict { font-size: 1.2rem; border-left: 5px solid #0072B2; padding-left: 0.8rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-size: 0.8rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.5rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top; white-space: nowrap; }
 th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid #888; }

@@ -97,11 +97,11 @@ def named(methods: dict[str, list[Scored]], wanted: list[str], group: tuple) -> 
     if wanted:
         return compare.picked(methods, wanted, group), ()
     plain = sorted((name for name in methods if name in METHODS), key=list(METHODS).index) or list(methods)
-    base = methods[REFERENCE if REFERENCE in plain else plain[0]][0]
-    fitting = [name for name in plain if all(compare.alike(s, base) for s in methods[name])]
-    others = [name for name in methods if name not in fitting]
-    notes = (f"Stored too, but not shown here (variants, or other planes): {'; '.join(others)}.",) if others else ()
-    return {name: methods[name] for name in fitting}, notes
+    most = max((s for name in plain for s in methods[name]), key=lambda s: len(s.records))
+    shown = {name: fitting for name in plain if (fitting := [s for s in methods[name] if compare.alike(s, most)])}
+    others = [name for name in methods if name not in plain]
+    others += [f"{name} seed {s.key['seed']}" for name in plain for s in methods[name] if s not in shown.get(name, ())]
+    return shown, (f"Stored too, but not shown here (variants, or other planes): {'; '.join(others)}.",) if others else ()
 
 
 def exams_of(data: Path | None, first: Scored) -> ExamSet | None:

@@ -156,7 +156,8 @@ def data(first: Scored, exams: ExamSet | None, save: Save) -> list[str]:
 
 
 def explanations(folders: list[Path]) -> list[str]:
-    found = sorted((path for folder in folders for path in folder.rglob("explain*.png")), key=lambda path: len(path.name))  # galleries first
+    found = [path for folder in folders for path in folder.rglob("explain*.png")]
+    found.sort(key=lambda path: (len(path.name), path))  # galleries of a cell first
     shown = [page.picture(path.read_bytes(), f"{path.parent.name}: {path.stem}", wide=True) for path in found[:EXPLAINED]]
     more = [page.paragraph(f"{len(found) - EXPLAINED} more lie beside the stored scores.")] if len(found) > EXPLAINED else []
     return [page.pictures(*shown), *more] if shown else []

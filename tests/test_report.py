@@ -194,10 +194,11 @@ def test_variants_and_other_planes_are_named_not_mixed_in(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     out = store(tmp_path / "runs", {"sslm": 0.5, "random": 0.2}, planes=["a", "b"], seeds=[0], exams=30)
     store(out, {"imagenet": 0.4}, planes=["a"], seeds=[0], exams=30)
+    store(out, {"random": 0.4}, planes=["a"], seeds=[1], exams=30)
     assert main(["report", "--out", str(out)]) == 0
     page = Page(next(out.rglob("report.html")))
     assert [row[0][0] for row in page.tables[0][1:]] == ["sslm", "random"]
-    assert any("not shown here (variants, or other planes): imagenet." in text for text in page.text["p"])
+    assert any("not shown here (variants, or other planes): random seed 1; imagenet seed 0." in text for text in page.text["p"])
 
 
 def test_plots_of_undefined_figures():
