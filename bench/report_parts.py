@@ -145,11 +145,11 @@ def calibration(draws: dict[str, Draws], ensemble: str, save: Save) -> list[str]
 def data(first: Scored, exams: ExamSet | None, save: Save) -> list[str]:
     if exams is None:
         return [page.paragraph("Neither frames nor a jigsaw are shown: the data's folder was not at hand (report --data FOLDER names it).")]
-    plane, record = next(iter(first.records.items()))
+    plane, record = list(first.records.items())[-1]
     size, settings = record["settings"]["frame"], record["settings"]["jigsaw"]
     config = JigsawConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
-    sample = save("jigsaw", plots_frames.jigsaw(exams, plane, size, config), f"The pretext (trained on other exams): a {plane} frame, its "
-                  "patches augmented and permuted, the class being the permutation, and the same patches put back", wide=True)  # fmt: skip
+    sample = save("jigsaw", plots_frames.jigsaw(exams, plane, size, config), f"The pretext (trained on other exams): a {plane} frame; its "
+                  "patches augmented and permuted, the class being the permutation; the same patches put back", wide=True)  # fmt: skip
     sheet = save("frames", plots_frames.sheet(exams, size), f"Middle frames of reported exams at {size} x {size}; ids and positive labels",
                  wide=True)  # fmt: skip
     return [page.paragraph("Pictures of the data: whoever passes this page on passes them on too."), page.pictures(sample, sheet)]

@@ -16,8 +16,8 @@ def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str
     """summaries: of every method; found: SSLM against every other one, macro, empty where there is no such comparison."""
     if found:
         own = summaries[found[0].first]
-        values = {AUC: own.auc[-1], RECALL: own.recall}
-        return " ".join(_sentence(values[figure], [d for d in found if d.figure == figure]) for figure in (AUC, RECALL))
+        auc, recall = (_clause(of, [d for d in found if d.figure == figure]) for of, figure in ((own.auc[-1], AUC), (own.recall, RECALL)))
+        return f"{auc}. {recall}; its thresholds keep {number(own.kept)} of the majority, the others' {kept(summaries, found)}."
     if REFERENCE in summaries:
         own = summaries[REFERENCE]
         return (f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of {interval(own.recall)}. "
@@ -28,10 +28,16 @@ def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str
     return f"SSLM is not among the methods ({', '.join(summaries)}), so nothing is said about it. {tail}"
 
 
-def _sentence(own: Estimate, found: list[Difference]) -> str:
+def kept(summaries: dict[str, Summary], found: list[Difference]) -> str:
+    """The range of the others' majority recall: a minority recall says nothing without it."""
+    shares = sorted(number(s) for d in found if not math.isnan(s := summaries[d.second].kept)) or ["-"]
+    return shares[0] if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}"
+
+
+def _clause(own: Estimate, found: list[Difference]) -> str:
     by_verdict = {verdict: [d.second for d in found if d.verdict == verdict] for verdict in SAYS}
     said = joined([f"{SAYS[verdict]} {those(names, len(found))}" for verdict, names in by_verdict.items() if names], ", and ")
-    return f"In {FIGURES[found[0].figure]} SSLM ({interval(own)}) is {said}."
+    return f"In {FIGURES[found[0].figure]} SSLM ({interval(own)}) is {said}"
 
 
 def those(names: list[str], others: int) -> str:
