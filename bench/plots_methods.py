@@ -42,8 +42,8 @@ def forest(found: list[Difference], title: str):
 
 
 def recalls(found: dict[str, Estimate], kept: dict[str, float], target: float):
-    """Minority recall with its interval beside the majority recall; `target`: what the threshold was to keep of the majority."""
-    figure, ((ax,),) = new_figure(height=1.2 + 1.5 * ROW * len(found))
+    """Minority recall with its interval beside the majority recall; `target`, dotted: what the threshold keeps of the majority on tune."""
+    figure, ((ax,),) = new_figure(height=1.2 + 1.3 * ROW * len(found))
     _rows(ax, list(found))
     for row, (name, e) in enumerate(found.items()):
         ax.barh(row + 0.2, kept[name], 0.36, color="#C8C8C8", label="majority" if row == 0 else None)
@@ -54,7 +54,7 @@ def recalls(found: dict[str, Estimate], kept: dict[str, float], target: float):
             ax.text(0.02, row - 0.2, "undefined on these exams", va="center", fontsize=8, color=GRAY)
     ax.axvline(target, color=GRAY, lw=1, ls=":")
     ax.set(xlim=(0, 1))
-    ax.set_xlabel(f"recall (dotted: the {target:.0%} of the majority kept on tune)", fontsize=9)
+    ax.set_xlabel("recall", fontsize=9)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return figure
 

@@ -83,8 +83,8 @@ def precision(truth: np.ndarray, scores: np.ndarray) -> float:
 def recalls(summed: dict[str, Summary], save: Save) -> list[str]:
     figure = plots_methods.recalls({name: s.recall for name, s in summed.items()}, {name: s.kept for name, s in summed.items()},
                                    metrics.MAJORITY_RECALL)  # fmt: skip
-    return [page.pictures(save("recall", figure, "Recall of the class that is rarer in training, macro over labels, at the threshold "
-                               "chosen on tune, and the recall of the commoner class that this threshold leaves."))]  # fmt: skip
+    return [page.pictures(save("recall", figure, "Recall of the class that is rarer in training, macro over labels, and of the commoner "
+                               "class, at the threshold that keeps the dotted share of the commoner class on tune."))]  # fmt: skip
 
 
 def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save) -> list[str]:
