@@ -4,6 +4,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from sslm_core import ranks
 from sslm_core.encoder import Encoder
 from sslm_core.frames import FrameStore, Progress, quiet
 from sslm_core.heads import PermutationHead
@@ -37,7 +38,7 @@ def random_weights(config: SSLMConfig, task: PretextTask, store: FrameStore, exa
     for step, (part, frames, draw) in zip(progress(range(steps), "batch-norm statistics"), store.ahead(plans())):
         for norm in norms:
             norm.momentum = 1 / (step + 1)  # a plain mean over batches
-        encoder(task.batch(part, frames, draw, train=True)[0])
+        encoder(task.batch(part, frames, draw, train=True)[0][ranks.mine(len(frames))])
     return encoder
 
 

@@ -3,7 +3,9 @@
 A verb's module is imported when it is called: torch and scikit-learn take seconds.
 """
 
+import os
 import sys
+import time
 from importlib import import_module
 
 from sslm_core.errors import UserError, printable
@@ -22,6 +24,9 @@ VERBS = {  # verb -> its module, which has add_arguments(parser) and main(args),
     "phantom": ("phantom", "make the embedded data set, or look at it"),
 }
 
+LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
+OWN = 10  # seconds after which a rank takes an error for its own: one that all make the first rank tells, and torchrun ends the others
+
 
 def main(arguments: list[str] | None = None) -> int:
     import argparse  # here: Ctrl-C is answered once this module stands
@@ -36,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             work = import_module(f"bench.{module}")
             work.add_arguments(verb)
     args = parser.parse_args(arguments)
+    if called != "run" and LAUNCHED in os.environ:
+        return refused(f"torchrun: `{called}` is for one process; start it without")
     try:
         return work.main(args) or 0
     except UserError as error:
@@ -45,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def refused(reason: str) -> int:
+    if LAUNCHED in os.environ and os.environ["RANK"] != "0":
+        time.sleep(OWN)
     print("error:", printable(reason), file=sys.stderr)
     return 2
 

@@ -1,10 +1,12 @@
 """`python -m bench run`: the cells of a comparison on one data set, their figures stored and printed as they come."""
 
 import argparse
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from sslm_core import ranks
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES
 from sslm_core.files import locked
@@ -13,7 +15,7 @@ from sslm_core.frames import Placing
 from . import metrics, phantom, report, results
 from .data import FLATTERS, PROTOCOLS, Dataset, open_dataset, planes_of
 from .machine import cores
-from .methods import METHODS
+from .methods import ALONE, METHODS
 from .options import device_of, listed, seed_number
 from .presets import PRESETS, Preset, preset
 from .results import Scored
@@ -48,10 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    variant = canonical(args.set)
-    chosen = preset(args.preset, variant)
-    dataset = dataset_of(args, chosen)
     device = device_of(args.device)
+    with ranks.together(device):
+        chosen = preset(args.preset, canonical(args.set))
+        with ranks.in_turn():
+            dataset = dataset_of(args, chosen)
+        jobs = jobs_of(args, dataset, chosen, device)
+        with claimed(args.out, dataset) if ranks.first() else contextlib.nullcontext():
+            run_jobs(args, jobs)
+
+
+def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: str) -> list[Job]:
+    """All cells that are asked for."""
+    variant = canonical(args.set)
     methods = listed(args.methods, chosen.methods, METHODS, "--methods")
     planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
     seeds = list(dict.fromkeys(map(seed_number, args.seeds.split(",")))) if args.seeds else list(chosen.seeds)
@@ -67,22 +78,32 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if not args.cache_limit >= 0:
         raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
-    with claimed(args.out, dataset):
-        run_jobs(args, jobs)
+    if ranks.world() > 1:
+        if (args.jobs or 1) > 1:
+            raise UserError(f"--jobs {args.jobs}: the processes of torchrun work on one cell after another, together")
+        if alone := [m for m in methods if m in ALONE]:
+            raise UserError(f"--methods {alone[0]}: tells each frame from all others of its batch, which torchrun's processes share; "
+                            f"run {' and '.join(alone)} in one process")  # fmt: skip
+    return jobs
 
 
 def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
-    """Run what is not finished of `jobs`, store and print the figures."""
+    """Run what is not finished of `jobs`, store and print the figures. Of several ranks the first one stores and prints."""
     dataset, chosen, variant, device = jobs[0].dataset, jobs[0].preset, jobs[0].variant, jobs[0].device
     planes = dict.fromkeys(job.plane for job in jobs)
-    open_jobs = [job for job in jobs if args.force or not job.finished()]
+    waiting = ranks.agreed([args.force or not job.finished() for job in jobs] if ranks.first() else None)
+    open_jobs = [job for job, waits in zip(jobs, waiting) if waits]
+    workers = args.jobs or (cores() if device == "cpu" and chosen.threads else 1)
+    if not ranks.first():
+        sweep(open_jobs, workers, lambda job: None)
+        return
     if args.force:
         for job in jobs:
             forget(job)
-    workers = args.jobs or (cores() if device == "cpu" and chosen.threads else 1)
     say(f"{dataset.name} ({dataset.digest}): {len(dataset.fit)} exams to fit, {len(dataset.tune)} to tune, "
         f"{len(dataset.reported)} reported; "
-        f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; preset {chosen.name}, device {device}")  # fmt: skip
+        f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; "
+        f"preset {chosen.name}, device {device}{ranks.named()}")  # fmt: skip
     if dataset.notice:
         say(dataset.notice)
     if len(open_jobs) < len(jobs):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from sslm_core import ranks
 from sslm_core.frames import Progress
 from sslm_core.sslm import SSLMConfig
 
@@ -32,6 +33,8 @@ class Watch:
 def advice(method: Callable, cell, loop: str) -> str:
     """One line for a `method` whose `loop` (pretext, downstream or another) has run out of the GPU's memory on `cell`, a Cell."""
     full = f"the GPU's memory is full ({loop})"
+    if ranks.world() > 1:
+        return f"{full}, of rank {ranks.rank()}; use a smaller batch, or more GPUs"
     if loop not in ("pretext", "downstream"):
         return f"{full}; use --store stream, a smaller preset or another GPU"
     batch = getattr(cell.config, loop).batch

@@ -58,6 +58,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+ALONE = ("simclr", "pirl")  # not by several ranks: each frame is told from all others of its batch
 PARTS = ("backbone", "scale", "head")  # of a ClipModel, as they are stored
 Weighing = Callable[[torch.Tensor], Loss]  # the truth of the fit exams -> the loss to train with
 

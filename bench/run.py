@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sslm_core import ranks
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume, load, save
 from sslm_core.downstream import predict
 from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
+from sslm_core.exams import ExamSet
 from sslm_core.features import Features
 from sslm_core.files import locked, write_atomic
-from sslm_core.frames import Placing, Progress, joined, packed_frames
+from sslm_core.frames import FrameStore, Placing, Progress, joined, packed_frames
 from sslm_core.memory import keep_pages
 from sslm_core.pretext import Pretrained, fast_dtype
 from sslm_core.sslm import SSLMConfig
@@ -97,18 +99,22 @@ def code(*what: object) -> str:
 
 
 def run(job: Job, progress: Progress) -> float:
-    """Fit one cell on the fit exams, score the reported exams once, store both. Returns its seconds."""
+    """Fit one cell on the fit exams, score the reported exams once, store both. Returns its seconds.
+
+    Of several ranks each comes here; the first one writes.
+    """
     began = time.monotonic()
     prepare(job)
     dataset, device = job.dataset, torch.device(job.device)
     config = resolved(job.preset.sslm, device)
-    (job.folder / "run.json").unlink(missing_ok=True)
-    if job.anew:
-        drop_leftovers(job.folder)
+    with ranks.in_turn():
+        (job.folder / "run.json").unlink(missing_ok=True)
+        if job.anew:
+            drop_leftovers(job.folder)
     # named after the settings: what a killed run of other settings has left is not in the way
     resume = Resume(job.folder / f"downstream-{job.config()}.ckpt", identity(job) | {"method": job.method, "config": job.config()})
     packed = job.home / "frames"
-    store = joined([packed_frames(packed, exams, job.plane, job.preset.frame, progress) for exams in dataset.sets]).to(device, job.store)
+    store = joined([frames_of(packed, exams, job, progress) for exams in dataset.sets]).to(device, job.store)
     truth = torch.from_numpy(np.concatenate([exams.truth for exams in dataset.sets])).to(device, torch.float32)
     watch = Watch(progress)
     cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, watch, resume,
@@ -121,13 +127,15 @@ def run(job: Job, progress: Progress) -> float:
         raise UserError(advice(METHODS[job.method], cell, watch.loop))
     synchronise(device)
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
-    reported = packed_frames(packed, dataset.reported, job.plane, job.preset.frame, progress).to(device, job.store)
+    reported = frames_of(packed, dataset.reported, job, progress).to(device, job.store)
     everyone = torch.arange(len(reported))
     seen = reported
     if outcome.model.frozen:  # cells that share an encoder share these maps too
         content = code(job.frames(), "reported", dataset.reported.ids)
         seen = Features(outcome.model.backbone, reported, everyone, config.downstream.dtype, replace(cell.cache, content=content))
     scores = predict(outcome.model, seen, everyone, config.clip, config.downstream, job.seed)
+    if not ranks.first():
+        return time.monotonic() - began
     record = job.key() | {
         "plane": job.plane,
         "planes": dataset.train.planes,
@@ -144,6 +152,7 @@ def run(job: Job, progress: Progress) -> float:
         "seconds": outcome.seconds | {"train": sum(outcome.seconds.values())},
         "cost": prediction(outcome.model, reported, config.clip, config.downstream) | {"train_flops": training_flops(cell, outcome)},
         "environment": environment(device),
+        "ranks": ranks.world(),
         "store": "stream" if store.streamed else "resident",
         "settings": dataclasses.asdict(config) | {"frame": job.preset.frame},
     }
@@ -155,6 +164,12 @@ def run(job: Job, progress: Progress) -> float:
     return time.monotonic() - began
 
 
+def frames_of(packed: Path, exams: ExamSet, job: Job, progress: Progress) -> FrameStore:
+    """Of the job's plane; the first rank packs them."""
+    with ranks.in_turn():
+        return packed_frames(packed, exams, job.plane, job.preset.frame, progress)
+
+
 def identity(job: Job) -> dict:
     """What every checkpoint of a cell depends on."""
     return {"data": job.dataset.digest, "plane": job.plane, "seed": job.seed, "device": job.device}
@@ -164,8 +179,8 @@ def shared_encoder(job: Job, config: SSLMConfig, name: str, train: Callable[[Res
     """The encoder of pretext `name`, and the seconds of its training: by whichever cell wants it first; the others wait and load it."""
     path = job.home / "encoders" / f"{name}-{job.plane}-s{job.seed}-{job.device}-{job.pretext()}.pt"
     resume = Resume(path.with_suffix(".ckpt"), identity(job) | {"pretext": job.pretext()})
-    with locked(path.with_suffix(".lock")):
-        if path.exists():
+    with locked(path.with_suffix(".lock")) if ranks.first() else contextlib.nullcontext():
+        if ranks.agreed(path.exists()):
             state = load(path)
             encoder = Encoder(config.encoder)
             encoder.load_state_dict(state["encoder"])
@@ -173,9 +188,10 @@ def shared_encoder(job: Job, config: SSLMConfig, name: str, train: Callable[[Res
         began = time.monotonic()
         result = train(resume)
         seconds = time.monotonic() - began + result.spent
-        save(path, {"encoder": result.encoder.state_dict(), "history": result.history, "seconds": seconds, "task": result.task,
-                    "config": json.dumps(dataclasses.asdict(config))})  # fmt: skip
-        resume.path.unlink(missing_ok=True)
+        if ranks.first():
+            save(path, {"encoder": result.encoder.state_dict(), "history": result.history, "seconds": seconds, "task": result.task,
+                        "config": json.dumps(dataclasses.asdict(config))})  # fmt: skip
+            resume.path.unlink(missing_ok=True)
         return result, seconds
 
 
@@ -230,4 +246,5 @@ def drop_leftovers(folder: Path) -> None:
 def environment(device: torch.device) -> dict[str, str]:
     """What a figure was measured on and with."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return {"machine": f"{name}, {cores()} cores", "torch": torch.__version__, "python": platform.python_version(), "commit": commit()}
+    machine = f"{name}, {cores()} cores{ranks.named()}"
+    return {"machine": machine, "torch": torch.__version__, "python": platform.python_version(), "commit": commit()}

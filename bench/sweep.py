@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from sslm_core import ranks
 from sslm_core.errors import UserError
 from sslm_core.files import held, write_atomic
+from sslm_core.frames import quiet
 
 from .data import Dataset
 from .ending import end_with_parent, held_back, kill_children
@@ -74,6 +76,9 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
     """Run `jobs` in their order; call `finished(job)` in this process after each. Raises the first UserError of a cell."""
     if not jobs:
         return
+    if ranks.world() > 1:
+        in_step(jobs, finished)
+        return
     context = multiprocessing.get_context("spawn")
     lock, lines = context.RLock(), context.Value("i", 0)
     began, left, seconds = time.monotonic(), len(jobs), {}
@@ -114,6 +119,16 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
         raise
     finally:
         total.close()
+
+
+def in_step(jobs: list[Job], finished: Callable[[Job], None]) -> None:
+    """The same in this process and those of the other ranks, which work on each job together."""
+    seconds: dict[str, list[float]] = {}
+    for k, job in enumerate(jobs):
+        seconds.setdefault(job.method, []).append(run(job, bar(str(job)) if ranks.first() else quiet))
+        if ranks.first():
+            say(f"[{k + 1}/{len(jobs)}] {job}: {seconds[job.method][-1]:.0f} s, {estimate(jobs[k + 1 :], seconds, 1)}")
+        finished(job)
 
 
 def estimate(waiting: Iterable[Job], seconds: dict[str, list[float]], workers: int) -> str:

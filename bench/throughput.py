@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from sslm_core.clips import ClipConfig
-from sslm_core.downstream import ClipModel, DownstreamConfig, predict
+from sslm_core.downstream import ClipModel, DownstreamConfig, scores_of
 from sslm_core.frames import FrameStore
 
 from .cost import flops
@@ -46,7 +46,7 @@ def prediction(model: ClipModel, store: FrameStore, clip: ClipConfig, config: Do
     count = len(some)
 
     def work():
-        predict(model, store, some, clip, config, seed=0)
+        scores_of(model, store, some, clip, config, seed=0)
 
     return {
         "exams_per_s": count / median_seconds(work, device),

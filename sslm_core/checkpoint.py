@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from . import ranks
 from .errors import UserError
 from .files import write_atomic
 from .seeds import rng_states, set_rng_states
@@ -26,6 +27,7 @@ def load(path: Path) -> dict:
 class Resume:
     """The state of one loop on disk, saved now and then, handed back when the same loop is started again.
 
+    Of several ranks all read it, before any takes a step, and the first one saves.
     `identity` is what the state depends on (config, data digest, seed); a checkpoint of another identity is refused by name.
     The loops derive their own draws from (seed, step); the global RNG states are kept for modules that draw, as dropout does.
     """
@@ -49,6 +51,6 @@ class Resume:
 
     def tick(self, state: Callable[[], dict], last: bool = False) -> None:
         """Save `state()` if the last save is `seconds` old, or at the loop's last step: what has ended is not run again."""
-        if last or time.monotonic() - self.saved >= self.seconds:
+        if ranks.first() and (last or time.monotonic() - self.saved >= self.seconds):
             save(self.path, {**state(), "identity": self.identity, "rng": rng_states()})
             self.saved = time.monotonic()

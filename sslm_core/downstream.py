@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from . import ranks
 from .checkpoint import Resume
 from .clips import ClipConfig, clip_rows, prediction_clips, sample_clips
 from .features import Features, Scale, maps_of
@@ -22,7 +23,7 @@ from .warp import Warp
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits, target [B, L] -> 0-d, a mean over exams
 Plans = Iterable[tuple[torch.Tensor, torch.Generator]]  # exams [B] of each batch, and what draws their clips
-Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # the exams, their clips' x, and real frames of each clip [B]
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # this rank's: exams, their clips' x, real frames of each clip [B]
 Sampling = Callable[[torch.Tensor], torch.Tensor]  # truth [n, L] -> weights [n] by which exams are drawn
 
 
@@ -111,12 +112,12 @@ class FrameClips:
         def rows():
             for exams, draw in plans:
                 chosen, count = clip_rows(self.store, exams, self.config, draw)  # [B, T]
-                yield chosen, exams, count, draw
+                yield chosen[ranks.mine(len(exams))], exams, count, draw
 
         for part, chosen, exams, count, draw in self.store.ahead(rows()):
-            b, t = chosen.shape
-            view = torch.randint(len(self.warp), (b,), generator=draw, device=chosen.device).repeat_interleave(t)
-            yield exams, self.warp(part.data[chosen.flatten()], view, unit=True).unflatten(0, (b, t)), count
+            mine, t = ranks.mine(len(exams)), chosen.shape[1]
+            view = torch.randint(len(self.warp), (len(exams),), generator=draw, device=chosen.device)[mine].repeat_interleave(t)
+            yield exams[mine], self.warp(part.data[chosen.flatten()], view, unit=True).unflatten(0, chosen.shape), count[mine]
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class FeatureClips:
                 chosen, count = sample_clips(features.lengths[one], self.config, draw, longest)  # [B, T]
                 if features.views > 1:
                     one = one + torch.randint(features.views, (len(exams),), generator=draw, device=exams.device)
-                yield one, chosen, exams, count
+                mine = ranks.mine(len(exams))
+                yield one[mine], chosen[mine], exams[mine], count[mine]
 
         if not features.whole:
             yield from ((exams, features.clips(one, chosen), count) for one, chosen, exams, count in clips())
@@ -150,10 +152,19 @@ class FeatureClips:
 PREDICTED = 1 << 28  # numbers of the clips' maps that are in memory at a time
 
 
-@torch.no_grad()
 def predict(model: ClipModel, store: FrameStore | Features, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig,
             seed: int) -> torch.Tensor:  # fmt: skip
     """Mean probability over `config.clips` clips of each exam: float32 [len(exams), L]; `exams` are numbers of the store.
+
+    Each rank scores its slice of them; all have the scores of all.
+    """
+    return ranks.gathered(scores_of(model, store, exams[ranks.mine(len(exams))], clip, config, seed), len(exams))
+
+
+@torch.no_grad()
+def scores_of(model: ClipModel, store: FrameStore | Features, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig,
+              seed: int) -> torch.Tensor:  # fmt: skip
+    """As `predict`, by this process alone.
 
     Each frame passes the backbone once, however many clips hold it; none does whose maps a store of Features has.
     """
@@ -264,6 +275,7 @@ def fit(
     start_at_prior(model.head, truth[exams], loss, sampling)
     first = copy.deepcopy(learnt.state_dict())
     optimiser = config.optimise(model)
+    network = ranks.parallel(model)
     total = torch.zeros((), device=device)  # loss over the epoch so far
     with seeded(seed, "downstream loop"):
         if resume and (state := resume.load()):
@@ -300,12 +312,13 @@ def fit(
                 group["lr"] = lr * config.decay**epoch * group["pace"]
             model.train()
             with autocast(device, config.dtype):
-                logits = model(x, count, clips.padded)
-            value = loss(logits.float(), truth[some])
+                logits = network(x, count, clips.padded)
+            together = min(config.batch, len(exams) - k * config.batch)  # exams of all ranks
+            value = loss(logits.float(), truth[some]) * ranks.weight(together)
             value.backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            total += value.detach() * len(some)
+            total += ranks.mean(value.detach()) * together
             if k == per_epoch - 1:
                 scores = tune(model).clamp(1e-6, 1 - 1e-6)
                 record = {"lr": lr, "epoch": epoch, "seconds": time.monotonic() - began, "fit_loss": float(total) / len(exams),

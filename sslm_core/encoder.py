@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from . import ranks
 from .errors import UserError
 from .settings import check
 
@@ -60,7 +61,7 @@ def conv_bn_relu(x, conv: nn.Conv2d, norm: nn.BatchNorm2d, part=slice(None), gro
     mean, var, gain, shift = norm.running_mean[part], norm.running_var[part], norm.weight[part], norm.bias[part]
     if norm.training:
         x = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=groups)
-        return F.relu_(F.batch_norm(x, mean, var, gain, shift, True, norm.momentum, norm.eps))
+        return F.relu_(ranks.batch_norm(x, mean, var, gain, shift, norm.momentum, norm.eps))
     factor = gain * (var + norm.eps).rsqrt()
     weight, bias = weight * factor[:, None, None, None], (bias - mean) * factor + shift
     return F.relu_(F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=groups))

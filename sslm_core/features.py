@@ -1,12 +1,15 @@
 """Feature maps of whole frames: computed once per exam and view, and read by every epoch, head and clip."""
 
 import hashlib
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 import torch.nn as nn
 
+from . import ranks
 from .cache import Cache
+from .errors import UserError
 from .frames import FrameStore, Progress, offsets_of, quiet
 from .pretext import autocast
 from .seeds import derive, generator
@@ -14,6 +17,7 @@ from .warp import Warp, normalise
 
 SAMPLE = 512  # frames that features are standardised by
 AS_IS = -1  # in place of a transform
+WRITTEN, NONE = 0, -1  # in place of a number of exams whose maps the ranks are to make: they are there; none is kept
 
 
 class Scale(nn.Module):
@@ -33,7 +37,7 @@ class Scale(nn.Module):
     def measure(self, encoder: nn.Module, store: FrameStore, exams: torch.Tensor, dtype: str) -> "Scale":
         rows = store.rows(exams)
         some = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows)), device=rows.device).long()]
-        maps = torch.cat(list(maps_of(encoder, store, some, dtype))).float()  # [frames, C, h, w]
+        maps = torch.cat(list(maps_of(encoder, store, some, dtype, together=True))).float()  # [frames, C, h, w]
         spread, mean = torch.std_mean(maps, (0, 2, 3))
         self.mean.copy_(mean[:, None, None])
         self.spread.copy_(spread.clamp(min=0.01 * float(spread.mean()))[:, None, None])  # a dead channel stays quiet
@@ -42,19 +46,27 @@ class Scale(nn.Module):
 
 @torch.no_grad()
 def maps_of(encoder, store: FrameStore, rows: torch.Tensor, dtype: str = "float32", warp: Warp | None = None, view=None,
-            batch: int = 32, progress: Progress = quiet):  # fmt: skip
+            batch: int = 32, progress: Progress = quiet, together: bool = False):  # fmt: skip
     """Yields float16 maps [batch, C, h, w] of the frames in `rows` of the store.
 
     view [len(rows)]: the transform of `warp` that each frame is moved by, AS_IS for none; without views all are taken as they are.
+    together: all ranks want these rows, and share the work.
     """
-    plans = ((rows[a : a + batch], a) for a in range(0, len(rows), batch))
-    for _, (part, some, a) in zip(progress(range(0, len(rows), batch), "features"), store.ahead(plans)):
+    block = batch * (ranks.world() if together else 1)
+    blocks = range(0, len(rows), block)
+
+    def mine(a: int) -> slice:
+        return ranks.mine(min(block, len(rows) - a)) if together else slice(block)
+
+    plans = ((rows[a : a + block][mine(a)], a) for a in blocks)
+    for _, (part, some, a) in zip(progress(blocks, "features"), store.ahead(plans)):
         gray = part.data[some]
         if view is not None:
-            moved = view[a : a + batch]
+            moved = view[a : a + block][mine(a)]
             gray = torch.where((moved == AS_IS)[:, None, None], gray, warp(gray, moved.clamp(min=0)))
         with autocast(store.device, dtype):
-            yield encoder(normalise(gray)[:, None]).half()
+            maps = encoder(normalise(gray)[:, None]).half()
+        yield ranks.gathered(maps, min(block, len(rows) - a)) if together else maps
 
 
 class Features:
@@ -78,15 +90,15 @@ class Features:
 
         def make(items: int):
             view = None if self.moved is None else torch.repeat_interleave(self.moved[:items], self.lengths[:items])
-            return maps_of(encoder, store, store.rows(self.exams[:items]), dtype, warp, view, progress=progress)
+            return maps_of(encoder, store, store.rows(self.exams[:items]), dtype, warp, view, progress=progress, together=True)
 
         if cache is None:
             maps = torch.cat(list(make(len(self.exams))))
         else:
             one = next(maps_of(encoder, store, store.offsets[self.exams[:1]], dtype))
             how = (views, seed, warp.grid.shape, float(warp.grid.sum())) if moved else None
-            name = fingerprint(encoder, cache.content, exams.tolist(), dtype, how)
-            mapped, self.saved_seconds = cache.rows(name, counts, one.shape[1:], lambda n: (maps.cpu().numpy() for maps in make(n)))
+            name = ranks.agreed(fingerprint(encoder, cache.content, exams.tolist(), dtype, how))
+            mapped, self.saved_seconds = rows_of(cache, name, counts, one.shape[1:], lambda n: (maps.cpu().numpy() for maps in make(n)))
             maps = one[:0] if mapped is None else torch.from_numpy(mapped)
         self.kept = int(np.searchsorted(np.cumsum(counts), len(maps), side="right"))  # exams whose maps are at hand
         self.maps = FrameStore(maps, offsets_of(counts[: self.kept])).to(device, "auto")
@@ -111,6 +123,25 @@ class Features:
         rows = self.store.offsets[self.exams[exam]] + chosen
         view = None if self.moved is None else self.moved[exam].expand(len(rows))
         return torch.cat(list(maps_of(self.encoder, self.store, rows, self.dtype, self.warp, view)))[None]
+
+
+def rows_of(cache: Cache, name: str, sizes: list[int], shape: tuple[int, ...],
+            make: Callable[[int], Iterable[np.ndarray]]) -> tuple[np.memmap | None, float]:  # fmt: skip
+    """cache.rows() of all ranks: all compute what the first one writes, then each maps the file."""
+    if ranks.first():
+        rows = cache.rows(name, sizes, shape, lambda items: make(ranks.agreed(items)))
+        ranks.agreed(NONE if rows[0] is None else WRITTEN)
+        return rows
+    while (items := ranks.agreed(None)) > 0:
+        for _ in make(items):
+            pass
+    if items == NONE:
+        return None, 0.0
+
+    def missing(_):
+        raise UserError(f"{cache.folder}: the first rank's {name}.npy is not there; the machines of all ranks must share this folder")
+
+    return cache.rows(name, sizes, shape, missing)
 
 
 def fingerprint(encoder: nn.Module, *what: object) -> str:

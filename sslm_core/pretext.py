@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import torch
 import torch.nn as nn
 
+from . import ranks
 from .checkpoint import Resume
 from .encoder import Encoder
 from .frames import FrameStore, Progress, quiet
@@ -120,7 +121,8 @@ def evaluate(task: PretextTask, encoder: nn.Module, head: nn.Module, store: Fram
     for part, rows in store.ahead((rows,) for rows in frames.split(config.look)):
         inputs, target = task.batch(part, rows, draw, train=False)
         with autocast(device, config.dtype):
-            outputs = head(encoder(inputs))
+            outputs = head(encoder(inputs[ranks.mine(len(inputs))]))
+        outputs = ranks.gathered(outputs, len(inputs))
         loss += task.loss(outputs.float(), target) * len(rows)
         correct += task.correct(outputs, target)
     return float(loss) / len(frames), float(correct) / len(frames)
@@ -144,6 +146,7 @@ def pretrain(
     head = task.head(encoder, seed).to(device)
     model = nn.ModuleDict({"encoder": encoder, "head": head})
     optimiser = config.optimiser(list(model.parameters()))
+    network = ranks.parallel(nn.Sequential(encoder, head))
     per_epoch = max(1, len(fit) * config.draws // config.batch)
     steps = config.epochs * per_epoch
     result, best, start = Pretrained(encoder), None, 0
@@ -172,11 +175,12 @@ def pretrain(
             for group in optimiser.param_groups:
                 group["lr"] = config.rate(step, steps)
             with autocast(device, config.dtype):
-                loss = task.loss(head(encoder(inputs)), target)
+                part = ranks.mine(len(inputs))
+                loss = task.loss(network(inputs[part]), target[part]) * ranks.weight(len(inputs))
             loss.backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            total += loss.detach()
+            total += ranks.mean(loss.detach())
             if k == per_epoch - 1:
                 tune_loss, accuracy = evaluate(task, encoder, head, store, tune, config, seed)
                 record = {"epoch": epoch, "samples": (step + 1) * config.batch, "seconds": time.monotonic() - began}

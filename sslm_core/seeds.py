@@ -17,15 +17,15 @@ def generator(device: torch.device | str, seed: int, *names: object) -> torch.Ge
 
 
 def rng_states() -> list[torch.Tensor]:
-    """Of the CPU, and of every GPU once one is used."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
+    """Of the CPU, and of the GPU at work once one is used."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else ())]
 
 
 def set_rng_states(states: list[torch.Tensor]) -> None:
-    cpu, *gpus = states
+    cpu, *gpu = states
     torch.set_rng_state(cpu)
-    if torch.cuda.is_initialized():
-        torch.cuda.set_rng_state_all(gpus[: torch.cuda.device_count()])
+    if gpu and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(gpu[0])
 
 
 class seeded:

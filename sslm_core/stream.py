@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 
 DEPTH = 2  # buffers: one is worked on while the other is filled
@@ -25,13 +26,15 @@ class Buffer:
             self.there = torch.empty_like(self.host, device=self.device) if gpu else self.host
         if self.copied:
             self.copied.synchronize()
-        torch.index_select(data, 0, rows, out=self.host[: len(rows)])
         if gpu:
+            torch.index_select(data, 0, rows, out=self.host[: len(rows)])
             stream = torch.cuda.current_stream(self.device)
             if self.used:
                 stream.wait_event(self.used)
             self.there[: len(rows)].copy_(self.host[: len(rows)], non_blocking=True)
             self.copied = stream.record_event()
+        else:  # not by torch: its OpenMP, once it has threads in here too, lets none of them wait awake, and all others' work slows down
+            np.take(data.numpy(), rows.numpy(), 0, self.host[: len(rows)].numpy(), "clip")
         return self.there[: len(rows)]
 
 
