@@ -1,6 +1,6 @@
 """Which exams a run is about: a folder that the user names, or the embedded phantom; and their split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from sslm_core.errors import UserError
 from sslm_core.exams import ExamSet, digest, file_digests, minority, read_exams, stratified
 
 from .presets import Preset
+from .subset import DataConfig, labelled
 
 SPLIT_SEED = 0  # one split per data set: seeds differ in training alone
 PROTOCOLS = ("clean", "as-published")  # who chooses: exams held out of train, or, as the original did, the reported exams themselves
@@ -17,7 +18,10 @@ FLATTERS = "epochs, thresholds and weights were chosen on the reported exams, fi
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of `sets`, counted on from set to set."""
+    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of `sets`, counted on from set to set.
+
+    `shown`: those of them whose labels are seen, where that is not all.
+    """
 
     name: str
     digest: str
@@ -28,6 +32,17 @@ class Dataset:
     notice: str
     files: dict[str, str]  # sha256 of each volume; of the embedded phantom none
     protocol: str = PROTOCOLS[0]
+    shown: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Exams of `fit` that labels are learnt from."""
+        return self.shown[0] if self.shown else self.fit
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Exams of `tune` that learning rate, epoch, thresholds and weights are chosen on."""
+        return self.shown[1] if self.shown else self.tune
 
     @property
     def sets(self) -> list[ExamSet]:
@@ -36,13 +51,20 @@ class Dataset:
 
     @property
     def choosing(self) -> ExamSet:
-        """The exams of `tune`."""
-        return self.train.subset(self.tune) if self.protocol == "clean" else self.reported
+        """The exams of `judged`."""
+        return self.train.subset(self.judged) if self.protocol == "clean" else self.reported.subset(self.judged - len(self.train))
 
     @property
     def minority(self) -> np.ndarray:
         """Per label the class that is rarer in training: [L]."""
         return minority(self.train.truth)
+
+    def showing(self, config: DataConfig) -> "Dataset":
+        """The same exams with fewer labels. Raises UserError where nothing can be fitted to those."""
+        if config == DataConfig():
+            return self
+        truth = np.concatenate([exams.truth for exams in self.sets])
+        return replace(self, shown=labelled(config, self.train.labels, truth, self.train.truth, self.fit, self.tune))
 
 
 def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]) -> Dataset:
@@ -66,14 +88,14 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
     text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
-        return Dataset(name, code, train, reported, fit, tune, text, files, protocol)
-    if train.held is not None:  # the data set has a split of its own
-        return Dataset(name, code, train, reported, np.flatnonzero(~train.held), np.flatnonzero(train.held), text, files)
-    count = round(preset.tune * len(train))
-    if not 0 < count < len(train):
-        raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
-    tune, fit = stratified(train.truth, count, SPLIT_SEED)
-    return Dataset(name, code, train, reported, fit, tune, text, files)
+    elif train.held is not None:  # the data set has a split of its own
+        fit, tune = np.flatnonzero(~train.held), np.flatnonzero(train.held)
+    else:
+        count = round(preset.tune * len(train))
+        if not 0 < count < len(train):
+            raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
+        tune, fit = stratified(train.truth, count, SPLIT_SEED)
+    return Dataset(name, code, train, reported, fit, tune, text, files, protocol).showing(preset.data)
 
 
 def planes_of(preset: Preset, dataset: Dataset) -> tuple[str, ...]:

@@ -25,7 +25,10 @@ from . import cost
 
 @dataclass(frozen=True)
 class Cell:
-    """What a method may see: frames and labels of the exams to fit and to tune on. Under protocol `clean`, no reported exam."""
+    """What a method may see: frames of the exams to fit and to tune on, labels of those of them that are `labelled` and `judged`.
+
+    Under protocol `clean`, no reported exam.
+    """
 
     config: SSLMConfig
     store: FrameStore
@@ -38,11 +41,20 @@ class Cell:
     cache: Cache
     shared: Callable[[str, Callable[[Resume], Pretrained]], tuple[Pretrained, float]]  # an encoder trained once for all cells that want it
     stored: dict | None = None  # parts of a model that was fitted before: it is built again, and nothing is trained
+    shown: tuple[torch.Tensor, torch.Tensor] | None = None  # the exams of fit and tune whose labels are seen, where not all are
 
     @property
     def frame(self) -> int:
         """H = W of the frames."""
         return self.store.data.shape[-1]
+
+    @property
+    def labelled(self) -> torch.Tensor:
+        return self.shown[0] if self.shown else self.fit
+
+    @property
+    def judged(self) -> torch.Tensor:
+        return self.shown[1] if self.shown else self.tune
 
 
 @dataclass
@@ -60,12 +72,12 @@ class Outcome:
 
 ALONE = ("simclr", "pirl")  # not by several ranks: each frame is told from all others of its batch
 PARTS = ("backbone", "scale", "head")  # of a ClipModel, as they are stored
-Weighing = Callable[[torch.Tensor], Loss]  # the truth of the fit exams -> the loss to train with
+Weighing = Callable[[torch.Tensor], Loss]  # the truth of the labelled exams -> the loss to train with
 
 
 def _strategy(cell: Cell, loss: Weighing | None, sampling: Sampling | None) -> dict:
     """What the loop that sees labels does against imbalance; by default nothing."""
-    return {"loss": loss(cell.truth[cell.fit]) if loss else bce, "sampling": sampling}
+    return {"loss": loss(cell.truth[cell.labelled]) if loss else bce, "sampling": sampling}
 
 
 def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weighing | None = None, sampling: Sampling | None = None,
@@ -76,10 +88,10 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
     config = replace(cell.config, downstream=down)
     if cell.stored:
         return Outcome(rebuilt(cell, config, backbone, channels), torch.empty(0), None, **more)
-    terms = (config, backbone, channels, cell.store, cell.truth, cell.fit, cell.tune, cell.seed)
+    terms = (config, backbone, channels, cell.store, cell.truth, cell.labelled, cell.judged, cell.seed)
     common = _strategy(cell, loss, sampling) | {"progress": cell.progress, "resume": cell.resume}
     if down.freeze if freeze is None else freeze:
-        fitted, scores = diagnose(*terms, **common, cache=cell.cache)
+        fitted, scores = diagnose(*terms, **common, cache=cell.cache, among=(cell.fit, cell.tune))
     else:
         fitted, scores = finetune(*terms, **common, pace=pace, pretrained=pretrained)
     seconds = more.pop("seconds", {}) | {"downstream": time.monotonic() - began + fitted.spent}
@@ -185,3 +197,18 @@ METHODS: dict[str, Callable[[Cell], Outcome]] = {
     "supervised-adjusted": partial(from_scratch, loss=reweighted.adjusted),
     "supervised-sampled": partial(from_scratch, sampling=reweighted.balanced),
 }
+
+
+def pretext_of(method: str) -> str:
+    """Name of the encoder that the method's cells share; empty where they share none."""
+    work = METHODS[method]
+    kind = getattr(work, "func", work)
+    return work.keywords["name"] if kind is contrastive else {sslm: "jigsaw", random: "random", geometric: "geometric"}.get(kind, "")
+
+
+def frozen_by(method: str, config: SSLMConfig) -> bool:
+    """Whether the method learns a head alone."""
+    work = METHODS[method]
+    if getattr(work, "func", work) in (from_scratch, small):
+        return False
+    return getattr(work, "keywords", {}).get("freeze", config.downstream.freeze)

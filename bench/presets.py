@@ -3,7 +3,7 @@
 `full` takes the number type that the processor computes fastest in (`auto`); a run records which.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
@@ -13,6 +13,7 @@ from sslm_core.jigsaw import JigsawConfig
 from sslm_core.pretext import PretextConfig
 from sslm_core.sslm import SSLMConfig
 
+from .subset import DataConfig
 from .variants import varied
 
 
@@ -30,6 +31,7 @@ class Preset:
     threads: int = 1  # of one cell on a CPU, 0: all. With 1, cells run side by side, and no score depends on the number of cores
     tune: float = 0.2  # share of train that chooses
     phantom: tuple[int, int] = (240, 120)
+    data: DataConfig = field(default_factory=DataConfig)  # which labels are seen
 
 
 SMOKE = Preset(
@@ -92,4 +94,5 @@ def preset(name: str, variant: str = "") -> Preset:
     """The named preset, with the replacements of a canonical `variant`."""
     if name not in PRESETS:
         raise UserError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
-    return replace(PRESETS[name], sslm=varied(PRESETS[name].sslm, variant))
+    sslm, data = varied(PRESETS[name].sslm, variant)
+    return replace(PRESETS[name], sslm=sslm, data=data)

@@ -87,7 +87,8 @@ class Job:
 
     def config(self) -> str:
         """A digest of the numbers behind the cell; a stored run of another digest is run again."""
-        return code(self.frames(), dataclasses.asdict(self.preset.sslm), self.preset.threads, self.dataset.reported.ids, RECORD)
+        shown = [[part.tolist() for part in self.dataset.shown]] if self.dataset.shown else []
+        return code(self.frames(), dataclasses.asdict(self.preset.sslm), self.preset.threads, self.dataset.reported.ids, RECORD, *shown)
 
     def finished(self) -> bool:
         path = self.folder / "run.json"
@@ -104,7 +105,7 @@ def run(job: Job, progress: Progress) -> float:
     Of several ranks each comes here; the first one writes.
     """
     began = time.monotonic()
-    prepare(job)
+    prepare(job.preset, job.device)
     dataset, device = job.dataset, torch.device(job.device)
     config = resolved(job.preset.sslm, device)
     with ranks.in_turn():
@@ -119,7 +120,8 @@ def run(job: Job, progress: Progress) -> float:
     watch = Watch(progress)
     cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, watch, resume,
                 Cache(job.home / "features", job.cache, job.frames()),
-                lambda name, train: shared_encoder(job, config, name, train))  # fmt: skip
+                lambda name, train: shared_encoder(job, config, name, train),
+                shown=(torch.from_numpy(dataset.labelled), torch.from_numpy(dataset.judged)))  # fmt: skip
     outcome = None
     with contextlib.suppress(torch.cuda.OutOfMemoryError):
         outcome = METHODS[job.method](cell)
@@ -143,7 +145,7 @@ def run(job: Job, progress: Progress) -> float:
         "config": job.config(),
         "labels": dataset.train.labels,
         "minority": dataset.minority.tolist(),
-        "fit_exams": len(dataset.fit),
+        "fit_exams": len(dataset.labelled),
         "chosen": {name: outcome.fitted.best[name] for name in ("lr", "epoch")},
         "lrs": config.downstream.lrs,
         "history": outcome.fitted.history,
@@ -203,8 +205,8 @@ def training_flops(cell: Cell, outcome: Outcome) -> float:
         frame = cost.flops(lambda: model.backbone(gray))
         maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
         head = cost.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))
-    return outcome.pretext_flops + cost.downstream(cell.config, frame, head, len(outcome.fitted.history), lengths[cell.fit],
-                                                   lengths[cell.tune], frozen=model.frozen)  # fmt: skip
+    return outcome.pretext_flops + cost.downstream(cell.config, frame, head, len(outcome.fitted.history), lengths[cell.labelled],
+                                                   lengths[cell.judged], frozen=model.frozen)  # fmt: skip
 
 
 def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:
@@ -214,15 +216,15 @@ def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:
                                           for part in ("pretext", "downstream") if getattr(config, part).dtype == "auto"})  # fmt: skip
 
 
-def prepare(job: Job) -> None:
+def prepare(chosen: Preset, device: str) -> None:
     """What a cell's scores and memory figure may depend on in this process."""
-    if job.device == "cuda":
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         pin_kernels()
     else:
         keep_pages()
-        if job.preset.threads:
-            torch.set_num_threads(job.preset.threads)
+        if chosen.threads:
+            torch.set_num_threads(chosen.threads)
 
 
 def pin_kernels() -> None:

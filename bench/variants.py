@@ -1,4 +1,6 @@
-"""Variants of a preset: any field of the method's settings replaced by name, e.g. downstream.head=linear,jigsaw.choice=hamming."""
+"""Variants of a preset: any field of the method's settings, or of which labels it sees, replaced by name, e.g.
+downstream.head=linear,data.labels=0.1.
+"""
 
 import dataclasses
 import types
@@ -8,6 +10,8 @@ from sslm_core.encoder import SIZES, size
 from sslm_core.errors import UserError
 from sslm_core.pretext import RECIPES
 from sslm_core.sslm import SSLMConfig
+
+from .subset import DataConfig
 
 WHOLE = {  # names that stand for several fields: path -> (its values, how a config takes one)
     "encoder": (SIZES, lambda config, name: dataclasses.replace(config, encoder=size(name))),
@@ -25,27 +29,33 @@ def canonical(text: str) -> str:
     return ",".join(sorted(pairs, key=lambda pair: (pair.split("=")[0] not in WHOLE, pair)))  # whole parts first, then their fields
 
 
-def varied(config: SSLMConfig, variant: str) -> SSLMConfig:
-    """`config` with the replacements of a canonical variant. Raises UserError with what may stand there instead."""
-    for pair in filter(None, variant.split(",")):
-        path, _, value = pair.partition("=")
+def varied(config: SSLMConfig, variant: str) -> tuple[SSLMConfig, DataConfig]:
+    """`config`, and the default of what labels are seen, with the replacements of a canonical variant.
+
+    Raises UserError with what may stand there instead.
+    """
+    pairs = [pair.partition("=")[::2] for pair in filter(None, variant.split(","))]
+    for path, value in pairs:
         if path in WHOLE:
             values, take = WHOLE[path]
             if value not in values:
-                raise UserError(f"--set {pair}: expected {path}= one of {', '.join(values)}")
+                raise UserError(f"--set {path}={value}: expected {path}= one of {', '.join(values)}")
             config = take(config, value)
-            continue
-        part, _, name = path.partition(".")
-        known = [f"{f.name}.{g.name}" for f in dataclasses.fields(config) for g in dataclasses.fields(getattr(config, f.name))]
-        if path not in known or not value:
-            raise UserError(f"--set {pair}: expected PART.FIELD=VALUE with {', '.join([*WHOLE, *known])}")
-        old = getattr(config, part)
-        kind = typing.get_type_hints(type(old))[name]
+    parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)} | {"data": DataConfig()}
+    known = [f"{part}.{g.name}" for part, of in parts.items() for g in dataclasses.fields(of)]
+    for path, value in pairs:
+        if path not in WHOLE and (path not in known or not value):
+            raise UserError(f"--set {'='.join(filter(None, (path, value)))}: expected PART.FIELD=VALUE with {', '.join([*WHOLE, *known])}")
+    for part, old in parts.items():  # all fields of a part at once: one alone may not fit the others
+        mine = [(path.partition(".")[2], value) for path, value in pairs if path.startswith(f"{part}.")]
+        kinds = typing.get_type_hints(type(old))
         try:
-            config = dataclasses.replace(config, **{part: dataclasses.replace(old, **{name: read(value, kind)})})
+            parts[part] = dataclasses.replace(old, **{name: read(value, kinds[name]) for name, value in mine})
         except UserError as error:
-            raise UserError(f"--set {pair}: {error}") from None
-    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, positions=config.jigsaw.grid**2))
+            raise UserError(f"--set {','.join(f'{part}.{name}={value}' for name, value in mine)}: {error}") from None
+    data = parts.pop("data")
+    config = dataclasses.replace(config, **parts)
+    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, positions=config.jigsaw.grid**2)), data
 
 
 def read(text: str, kind) -> object:

@@ -39,17 +39,18 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """As `locked`, but whoever comes second is told who is inside. Raises UserError."""
+def held(path: Path, together: bool = False) -> Iterator[None]:
+    """As `locked`, but whoever comes second is told who is inside. Raises UserError. Those who say `together` may be inside at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             who = file.read(200).decode(errors="replace") or "another process"
             raise UserError(f"{path.parent}: {who} is at work there; wait for it, or use another output folder") from None
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
+            who = "a shard, " * together
+            file.write(f"{who}process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
         yield

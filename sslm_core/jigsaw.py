@@ -36,8 +36,11 @@ LEAST = 4  # pixels of a patch
 
 
 def patch_size(frame: int, grid: int) -> int:
-    """3/4 of the cell, to the nearest pixel: 64 of 85, 16 of 21."""
-    return round(0.75 * (frame // grid))
+    """3/4 of the cell, to the nearest pixel: 64 of 85, 16 of 21. Raises UserError where that is next to nothing."""
+    patch = round(0.75 * (frame // grid))
+    if patch < LEAST:
+        raise UserError(f"grid = {grid}: frames of {frame} pixels leave patches of {patch}, expected {LEAST} or more")
+    return patch
 
 
 def permutation_set(patches: int, count: int, seed: int, choice: str = "random") -> torch.Tensor:
@@ -71,8 +74,6 @@ class Jigsaw:
 
     def __init__(self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu"):
         self.config, self.cell, self.patch = config, frame // config.grid, patch_size(frame, config.grid)
-        if self.patch < LEAST:
-            raise UserError(f"grid = {config.grid}: frames of {frame} pixels leave patches of {self.patch}, expected {LEAST} or more")
         self.permutations = permutation_set(config.grid**2, config.permutations, seed, config.choice).to(device)
         pixel = self.patch / 64
         self.warp = Warp(product(config.angles, [s * pixel for s in config.shifts], config.scales), self.patch, device)

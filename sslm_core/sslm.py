@@ -39,25 +39,32 @@ def pretext(config: SSLMConfig, store: FrameStore, exams: torch.Tensor, tune: to
 
 def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
              tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: Sampling | None = None, progress: Progress = quiet,
-             resume=None, cache: Cache | None = None) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
+             resume=None, cache: Cache | None = None, among: tuple[torch.Tensor, torch.Tensor] | None = None,
+             ) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
     """A head on the frozen encoder's features: the fitted encoder-and-head, and its scores on `tune` [len(tune), L].
 
     truth: float [E, L] of the store's exams; any backbone that maps frames [B, 1, H, W] to maps [B, channels, h, w] will do.
+    among: rising exam numbers, `exams` and `tune` among them, whose maps are cached together: fits to parts of them share the files.
     """
     device, down = store.device, config.downstream
     encoder = frozen(encoder.to(device))
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
+    learnt, judged = torch.arange(len(exams), device=device), torch.arange(len(tune), device=device)
+    mapped, looked = exams, tune
+    if among:
+        mapped, looked = (part.to(device) for part in among)
+        learnt, judged = torch.searchsorted(mapped, exams), torch.searchsorted(looked, tune)  # where they stand among the maps
     warp = clip_warp(config.clip, store.data.shape[-1], device)
-    views = Features(encoder, store, exams, down.dtype, cache, warp, down.views, seed, progress)
-    held = Features(encoder, store, tune, down.dtype, cache, progress=progress)
+    views = Features(encoder, store, mapped, down.dtype, cache, warp, down.views, seed, progress)
+    held = Features(encoder, store, looked, down.dtype, cache, progress=progress)
     scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if down.standardise else None
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), scale).to(device)
-    everyone, judging = torch.arange(len(tune), device=device), replace(down, clips=down.tune_clips)
-    fitted = fit(model, FeatureClips(views, config.clip), truth[exams], torch.arange(len(exams), device=device),
-                 lambda m: predict(m, held, everyone, config.clip, judging, seed), truth[tune], down, seed, loss, sampling,
+    judging = replace(down, clips=down.tune_clips)
+    fitted = fit(model, FeatureClips(views, config.clip), truth[mapped], learnt,
+                 lambda m: predict(m, held, judged, config.clip, judging, seed), truth[tune], down, seed, loss, sampling,
                  progress, resume)  # fmt: skip
     fitted.spent += views.saved_seconds + held.saved_seconds
-    return fitted, predict(fitted.model, held, everyone, config.clip, down, seed)
+    return fitted, predict(fitted.model, held, judged, config.clip, down, seed)
 
 
 def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,

@@ -264,7 +264,8 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
     assert {k for k, p in outcome.model.named_parameters() if p.requires_grad} == trained
     assert outcome.tune_scores.shape == (4, 2) and ((outcome.tune_scores > 0) & (outcome.tune_scores < 1)).all()
     encoders = {"sslm": "jigsaw", "geometric": "geometric", "simclr": "simclr", "pirl": "pirl", "random": "random"}
-    assert shared == [encoders[k] for k in encoders if name.split("-")[0] == k]
+    assert shared == [encoders[k] for k in encoders if name.split("-")[0] == k] == list(filter(None, [methods.pretext_of(name)]))
+    assert outcome.model.frozen == methods.frozen_by(name, STEP)
     assert bool(outcome.pretext) == bool(outcome.classes) == (bool(shared) and name != "random")
     assert (outcome.pretext_flops > 0) == bool(shared)
 

@@ -96,6 +96,24 @@ def test_tune_labels_choose_and_fit_labels_train(exams_folder):
     assert [r["tune_loss"] for r in fitted.history[:2]] != [r["tune_loss"] for r in other.history[:2]]
 
 
+def test_a_head_learns_from_the_exams_it_is_given_whatever_maps_stand_beside(exams_folder):
+    store, truth = plane(exams_folder)
+
+    def fitted(exams, tune, **more):
+        result, scores = diagnose(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, truth, exams, tune, 0, **more)
+        return result.model.state_dict(), scores
+
+    for one, other in zip(fitted(FIT, TUNE), fitted(FIT, TUNE, among=(FIT, TUNE))):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else same(one, other)
+    some = FIT[::2].clone()
+    before, scores = fitted(some, TUNE[1:], among=(FIT, TUNE))
+    assert scores.shape == (3, 2) and not same(before, fitted(FIT, TUNE)[0])
+    truth[FIT[1::2]], truth[TUNE[0]] = 1 - truth[FIT[1::2]], 1 - truth[TUNE[0]]
+    store.data[store.rows(FIT[1::2])] = 255
+    after, others = fitted(some, TUNE[1:], among=(FIT, TUNE))
+    assert same(before, after) and torch.equal(scores, others)
+
+
 def supervised(store, truth, **more):
     return finetune(CONFIG, new_encoder(CONFIG.encoder, 0), CONFIG.encoder.channels, store, truth, FIT, TUNE, 0, **more)
 

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from bench import cost, presets
+from bench.subset import DataConfig
 from bench.variants import canonical, varied
 from sslm_core.encoder import size
 from sslm_core.errors import UserError
@@ -19,11 +20,13 @@ def test_a_variant_has_one_spelling():
 
 def test_fields_are_replaced_and_typed():
     base = presets.CPU.sslm
-    changed = varied(base, canonical("encoder=w16,encoder.shared=true,recipe=original,pretext.epochs=3,downstream.lrs=1e-4:1e-3"))
+    changed, data = varied(base, canonical("encoder=w16,encoder.shared=true,recipe=original,pretext.epochs=3,downstream.lrs=1e-4:1e-3"))
     assert changed.encoder == dataclasses.replace(size("w16"), shared=True)
     assert changed.pretext == dataclasses.replace(RECIPES["original"], epochs=3) and changed.downstream.lrs == (1e-4, 1e-3)
-    assert changed.jigsaw == base.jigsaw and varied(base, "") == base
-    assert varied(base, "jigsaw.grid=2").encoder.positions == 4
+    assert changed.jigsaw == base.jigsaw and data == DataConfig() and varied(base, "") == (base, DataConfig())
+    assert varied(base, "jigsaw.grid=2")[0].encoder.positions == 4
+    assert varied(base, "clip.edge=9,clip.frames=40")[0].clip.frames == 40  # neither fits what the preset has of the other
+    assert varied(base, "data.draw=3,data.labels=0.1") == (base, DataConfig(0.1, 3))
 
 
 @pytest.mark.parametrize("text, word", [
@@ -33,6 +36,8 @@ def test_fields_are_replaced_and_typed():
     ("pretext.dtype=float8", "float32 or"), ("downstream.epochs=0", "more than 0"), ("encoder.form=x", "grouped"),
     ("pretext.recipe=slow", "original or fast"), ("downstream.lrs=-1", "more than 0"), ("downstream.lrs=nan", "finite"),
     ("clip.frames=0", "more than 0"), ("clip.edge=9", "18 or more"), ("downstream.head=tail", "convlstm or"), ("clip.angles=inf", "finite"),
+    ("data.labels=2", "1 or less"), ("data.draw=-1", "0 or more"), ("data.thin=acl:2", "between 0 and 1"), ("data.colour=1", "data.thin"),
+    ("data.labels=0.1,data.thin=0.1", "one of them"),
 ])  # fmt: skip
 def test_what_is_no_variant_is_named(text, word):
     with pytest.raises(UserError, match=word):
