@@ -15,6 +15,7 @@ from .ending import answered
 VERBS = {  # verb -> its module, which has add_arguments(parser) and main(args), and what it does
     "run": ("comparison", "train and score methods, print the table, write results.csv"),
     "cost": ("cost", "what a preset would cost on MRNet, computed before anything is run"),
+    "ablate": ("ablate", "run an ablation study: its cells, one table, one plot"),
     "compare": ("compare", "paired differences of stored runs, with verdicts"),
     "results": ("results", "derive the rows of results.csv again from stored runs"),
     "report": ("report", "one page with every table and plot of stored runs: report.html"),

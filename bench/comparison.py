@@ -16,7 +16,7 @@ from . import metrics, phantom, report, results
 from .data import FLATTERS, PROTOCOLS, Dataset, open_dataset, planes_of
 from .machine import cores
 from .methods import ALONE, METHODS
-from .options import device_of, listed, seed_number
+from .options import device_of, listed, seeds_of
 from .presets import PRESETS, Preset, preset
 from .results import Scored
 from .run import CACHE, Job, forget
@@ -26,6 +26,12 @@ from .variants import canonical
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    run_arguments(parser)
+    parser.add_argument("--no-report", action="store_true", help="print and store figures, but write no report.html")
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What whoever runs cells takes."""
     parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
     parser.add_argument("--data", type=Path, help="a folder in MRNet's or KneeMRI's layout (default: the embedded phantom)")
     parser.add_argument("--methods", help="comma-separated (default: the preset's)")
@@ -45,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
     parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)")
-    parser.add_argument("--no-report", action="store_true", help="print and store figures, but write no report.html")
     parser.add_argument("--force", action="store_true", help="run finished cells anew")
 
 
@@ -65,19 +70,13 @@ def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: 
     variant = canonical(args.set)
     methods = listed(args.methods, chosen.methods, METHODS, "--methods")
     planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
-    seeds = list(dict.fromkeys(map(seed_number, args.seeds.split(",")))) if args.seeds else list(chosen.seeds)
-    if args.out.exists() and not args.out.is_dir():
-        raise UserError(f"--out {args.out}: is a file; name a folder")
-    results.read(args.results)  # a file that cannot be added to is named now, not after the run
+    seeds = seeds_of(args.seeds, chosen.seeds)
+    check(args)
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
     limit = int(args.cache_limit * 2**30)
     slim = replace(dataset, files={})  # every job goes to its worker with it
     jobs = [Job(slim, chosen, m, p, s, device, args.out, variant, args.force, limit, args.store)
             for m in methods for s in seeds for p in planes]  # fmt: skip
-    if args.jobs is not None and args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    if not args.cache_limit >= 0:
-        raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
     if ranks.world() > 1:
         if (args.jobs or 1) > 1:
             raise UserError(f"--jobs {args.jobs}: the processes of torchrun work on one cell after another, together")
@@ -87,20 +86,36 @@ def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: 
     return jobs
 
 
+def check(args: argparse.Namespace) -> None:
+    """Raises UserError for options that no run can use."""
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out}: is a file; name a folder")
+    results.read(args.results)  # a file that cannot be added to is named now, not after the run
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
+    if not args.cache_limit >= 0:
+        raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+
+
+def side_by_side(args: argparse.Namespace, chosen: Preset, device: str) -> int:
+    """Cells that run at a time."""
+    return args.jobs or (cores() if device == "cpu" and chosen.threads else 1)
+
+
 def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
     """Run what is not finished of `jobs`, store and print the figures. Of several ranks the first one stores and prints."""
     dataset, chosen, variant, device = jobs[0].dataset, jobs[0].preset, jobs[0].variant, jobs[0].device
     planes = dict.fromkeys(job.plane for job in jobs)
     waiting = ranks.agreed([args.force or not job.finished() for job in jobs] if ranks.first() else None)
     open_jobs = [job for job, waits in zip(jobs, waiting) if waits]
-    workers = args.jobs or (cores() if device == "cpu" and chosen.threads else 1)
+    workers = side_by_side(args, chosen, device)
     if not ranks.first():
         sweep(open_jobs, workers, lambda job: None)
         return
     if args.force:
         for job in jobs:
             forget(job)
-    say(f"{dataset.name} ({dataset.digest}): {len(dataset.fit)} exams to fit, {len(dataset.tune)} to tune, "
+    say(f"{dataset.name} ({dataset.digest}): {len(dataset.labelled)} exams to fit, {len(dataset.judged)} to tune, "
         f"{len(dataset.reported)} reported; "
         f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; "
         f"preset {chosen.name}, device {device}{ranks.named()}")  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
 from sslm_core.heads import clip_head
@@ -70,22 +71,32 @@ def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: 
     return frame * frames + clip * (epochs * (TRAINING * len(fit) + down.tune_clips * len(tune)) + down.clips * len(tune))
 
 
+def epochs(config: DownstreamConfig) -> int:
+    """Of all learning rates together."""
+    trial = min(config.trial, config.epochs)
+    return len(config.lrs) * trial + config.epochs - trial
+
+
+def passes(chosen: Preset, labels: int) -> tuple[int, int, int]:
+    """FLOPs of the encoder on one frame and of the head on one clip, forward, and the numbers in a frame's maps."""
+    config = chosen.sslm
+    with torch.device("meta"), torch.no_grad():
+        encoder, gray = Encoder(config.encoder).eval(), torch.empty(1, 1, chosen.frame, chosen.frame)
+        frame, maps = flops(lambda: encoder(gray)), encoder(gray)
+        head = clip_head(config.downstream.head, config.encoder.channels, config.downstream.hidden, labels)
+        clip = maps[:, None].repeat(1, config.clip.frames, 1, 1, 1)
+        return frame, flops(lambda: head(clip, torch.full((1,), config.clip.frames))), maps.numel()
+
+
 def planned(chosen: Preset, frames: float, exams: int = EXAMS) -> dict[str, float]:
     """FLOPs of each part of training for a train set of `exams` exams with `frames` frames each: one plane, one seed."""
-    config, down = chosen.sslm, chosen.sslm.downstream
+    config = chosen.sslm
     count = min(exams, chosen.exams[0]) if chosen.exams else exams
     tune = round(chosen.tune * count)
     fit, held = torch.full((count - tune,), frames), torch.full((tune,), frames)
-    with torch.device("meta"), torch.no_grad():
-        encoder = Encoder(config.encoder).eval()
-        frame = flops(lambda: encoder(torch.empty(1, 1, chosen.frame, chosen.frame)))
-        maps = encoder(torch.empty(1, 1, chosen.frame, chosen.frame))[:, None].repeat(1, config.clip.frames, 1, 1, 1)
-        head = clip_head(down.head, config.encoder.channels, down.hidden, LABELS)
-        clip = flops(lambda: head(maps, torch.full((1,), config.clip.frames)))
-    trial = min(down.trial, down.epochs)
-    epochs = len(down.lrs) * trial + down.epochs - trial
-    size = 2 * maps[0, 0].numel() * (down.views * float(fit.sum()) + float(held.sum())) / 2**30
-    terms = (config, frame, clip, epochs, fit, held)
+    frame, clip, numbers = passes(chosen, LABELS)
+    size = 2 * numbers * (config.downstream.views * float(fit.sum()) + float(held.sum())) / 2**30
+    terms = (config, frame, clip, epochs(config.downstream), fit, held)
     return {
         "pretext": pretext(patches(config, chosen.frame), config.pretext, len(fit), tune),
         f"head, features cached ({size:,.3g} GB)": downstream(*terms, frozen=True),

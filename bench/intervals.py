@@ -140,18 +140,23 @@ def exams_behind(truth: np.ndarray, target=None) -> np.ndarray:
     return np.append(count, count.min())
 
 
-def paired(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
+def paired(first: np.ndarray, second: np.ndarray, seed: int = 0, together: bool = False) -> Estimate:
     """Seed mean of `first` less that of `second`, from one paired bootstrap over exams.
 
     first: [1 + R, S1], second: [1 + R, S2], drawn with the same weights.
     The same function for AUC, macro and recall. p counts the resamples on the other side of 0 and is below LEVEL
     exactly when the interval leaves 0 out; it cannot be less than 2 / (R + 1). Seeds are resampled, for each method
-    by itself, if both have MIN_SEEDS. Raises ValueError if the draws stem from different numbers of resamples.
+    by itself, if both have MIN_SEEDS; `together`: column s of both was fitted to the same exams, and both are resampled
+    as one. Raises ValueError if the draws stem from different numbers of resamples.
     """
     if len(first) != len(second):
         raise ValueError(f"draws of {len(first) - 1} and {len(second) - 1} resamples cannot be paired")
-    (moved1, moved2), over = _resampled([first, second], seed)
-    moved = np.round(moved1 - moved2, 12)                               # equal recalls differ by 0, not by rounding
+    if together:
+        (moved,), over = _resampled([first - second], seed)
+    else:
+        (moved1, moved2), over = _resampled([first, second], seed)
+        moved = moved1 - moved2
+    moved = np.round(moved, 12)                                         # equal recalls differ by 0, not by rounding
     difference = float(first[0].mean() - second[0].mean())
     estimate = _estimate(difference, moved, first[1:].mean(axis=1) - second[1:].mean(axis=1), over)
     if math.isnan(estimate.value):

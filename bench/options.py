@@ -26,6 +26,11 @@ def listed(given: str | None, default, known, option: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def seeds_of(given: str | None, default) -> list[int]:
+    """The numbers of --seeds."""
+    return list(dict.fromkeys(map(seed_number, given.split(",")))) if given else list(default)
+
+
 def seed_number(text: str) -> int:
     if not text.strip().isdecimal():
         raise UserError(f"--seeds {text}: expected whole numbers, comma-separated")

@@ -29,8 +29,8 @@ TELL_SECONDS = 30  # between lines on what is running, where there is no termina
 
 
 @contextlib.contextmanager
-def claimed(out: Path, dataset: Dataset) -> Iterator[None]:
-    """`out` for work on one data set by this process alone, and on one content of it.
+def claimed(out: Path, dataset: Dataset, shard: str = "") -> Iterator[None]:
+    """`out` for work on one data set by this process alone, or by this one and other shards of another name; and on one content of it.
 
     Raises UserError where another process is at work there, or where `out` has runs of a data set of this name with another content:
     their rows would stand side by side. The digest of each volume is stored, so that what has changed can be named.
@@ -44,7 +44,7 @@ def claimed(out: Path, dataset: Dataset) -> Iterator[None]:
             raise UserError(f"{dataset.train.root}: changed since the runs in {home}: {what}, digest {dataset.digest} instead of {code}; "
                             "use another --out, or move that folder away")  # fmt: skip
     home = out / f"{dataset.name}-{dataset.digest}"
-    with held(home / "lock"):
+    with held(home / "lock", bool(shard)), held(home / f"lock-{shard}") if shard else contextlib.nullcontext():
         if dataset.files and not (home / FILES).exists():
             write_atomic(home / FILES, lambda path: path.write_text(json.dumps(dataset.files, indent=0)))
         yield

@@ -123,6 +123,17 @@ def test_seeds_widen_only_from_five_on():
     assert intervals.paired(draws[:, :5], draws[:, 5:9]).over == "trained models"
 
 
+def test_what_two_fits_to_the_same_exams_share_cancels():
+    random = np.random.default_rng(0)
+    shared, own = random.normal(0, 0.1, 5), random.normal(0, 0.01, (2, 5))
+    exams = random.normal(0, 0.02, (1001, 1))
+    first, second = (np.tile(0.7 + shared + mine, (1001, 1)) + exams for mine in own)
+    together, apart = (intervals.paired(first - 0.05, second, together=t) for t in (True, False))
+    assert together.value == apart.value and together.over == intervals.METHODS
+    assert together.high - together.low < (apart.high - apart.low) / 3
+    assert together.high < 0 < apart.high
+
+
 def test_seeds_alone_give_students_interval():
     # no exam noise; S = 5 with variance 1: pooled two-sample t with 8 df: 2.306 x sqrt(1/5 + 1/5) = 1.458
     values = np.array([-1, -1, 0, 1, 1.])                               # mean 0, variance 4 / 4 = 1

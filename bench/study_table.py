@@ -1,0 +1,176 @@
+"""A study's figures: from stored scores to one tidy row per level, method and label; and the same as text."""
+
+import csv
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sslm_core.exams import MACRO
+from sslm_core.files import write_atomic
+
+from . import intervals
+from .cells import Line
+from .compare import AUC, RECALL
+from .results import Scored, text
+from .studies import Level, Study
+from .text import aligned, number
+
+FIGURES = {"auc": AUC, "minority_recall": RECALL}
+BOUNDS = ("", "_low", "_high")
+COMPARED = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
+COLUMNS = (
+    *("study", "preset", "level", "at", "variant", "method", "family", "label", "seeds", "draws"),
+    *(figure + bound for figure in FIGURES for bound in BOUNDS),
+    "against",
+    *(f"{figure}_{part}" for figure in FIGURES for part in COMPARED),
+    *("over", "reason"),
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A line's figures on the exams and on every resample: [1 + R, units, labels + 1] each, NaN for a unit that has none.
+
+    A unit is a draw of labelled exams, its seeds averaged; where there is but one draw, a seed.
+    """
+
+    line: Line
+    values: dict[str, np.ndarray]
+    seeds: int
+    draws: int
+    reasons: tuple[str, ...]  # why figures are empty or rest on fewer draws
+
+    def of(self, figure: str, label: int) -> np.ndarray:
+        """[1 + R, units that have the figure]; one of NaN where none has."""
+        values = self.values[figure][:, :, label]
+        there = np.isfinite(values[0])
+        return values[:, there] if there.any() else np.full((len(values), 1), np.nan)
+
+
+def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], ensemble: str) -> list[Drawn]:
+    """scored: line -> (draw, seed) -> its stored scores, all on the same reported exams. A line that could not be fitted has none."""
+    some = next(s for units in scored.values() for s in units.values())
+    weights, plane = intervals.weights(some.truth), some.shown(ensemble)
+    found = []
+    for line in lines:
+        units = scored[line]
+        draws, seeds = sorted({draw for draw, _ in units}), sorted({seed for _, seed in units})
+        values = {figure: np.full((len(weights) + 1, 1, len(some.labels) + 1), np.nan) for figure in FIGURES}
+        reasons = list(line.reasons.values())
+        if units:
+            grid = [[units[draw, seed] for seed in seeds] for draw in draws]
+            of_draws = [[drawn_of(row, plane, weights, figure) for row in grid] for figure in FIGURES]
+            for figure, parts in zip(FIGURES, of_draws):
+                values[figure] = np.stack([part.mean(1) for part in parts], 1) if len(parts) > 1 else parts[0]
+            empty = Counter((some.labels[k], reason) for row in grid for k, reason in enumerate(row[0].operating[plane].reason) if reason)
+            reasons += [f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
+                        for (label, reason), n in empty.items()]  # fmt: skip
+        found.append(Drawn(line, values, len(seeds), len(draws), tuple(dict.fromkeys(reasons))))
+    return found
+
+
+def drawn_of(seeds: list[Scored], plane: str, weights: np.ndarray, figure: str) -> np.ndarray:
+    """One figure of one draw's seeds: [1 + R, S, L + 1]."""
+    truth, score = seeds[0].truth, np.stack([s.scores[plane] for s in seeds])
+    if figure == "auc":
+        return intervals.auc_draws(truth, score, weights)
+    threshold = np.stack([s.threshold(plane) for s in seeds])
+    return intervals.recall_draws(truth, score, weights, seeds[0].minority, threshold)
+
+
+def opponents(study: Study, found: list[Drawn], own: Level) -> dict[int, int]:
+    """Number of a line -> number of the line that it is compared with, where there is one. own: the level that others are compared with."""
+    pairs = {}
+    for i, one in enumerate(found):
+        for j, other in enumerate(found):
+            if study.compare == "levels":
+                fits = other.line.level == own != one.line.level and one.line.family == other.line.family
+            else:
+                fits = one.line.level == other.line.level and other.line.family == found[0].line.family != one.line.family
+            if fits:
+                pairs[i] = j
+    return pairs
+
+
+def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, shown: str) -> list[dict]:
+    """One dict of COLUMNS per line and label; differences and verdicts (after Holm over all of them) for label `shown` alone."""
+    labels = (*some.labels, MACRO)
+    behind = {"auc": intervals.exams_behind(some.truth), "minority_recall": intervals.exams_behind(some.truth, some.minority)}
+    pairs, k = opponents(study, found, own), labels.index(shown)
+    compared = {(i, figure): difference(found[i], found[j], figure, k) for i, j in pairs.items() for figure in FIGURES}
+    adjusted = dict(zip(compared, intervals.holm([e.p for e in compared.values()])))
+    table = []
+    for i, one in enumerate(found):
+        line = one.line
+        common = {"study": study.name, "preset": name, "level": line.level.name, "at": line.level.at, "variant": line.variant,
+                  "method": line.method, "family": line.family, "seeds": one.seeds, "draws": one.draws,
+                  "reason": "; ".join(one.reasons)}  # fmt: skip
+        for label_number, label in enumerate(labels):
+            row = common | {"label": label}
+            for figure in FIGURES:
+                e = intervals.interval(one.of(figure, label_number), behind[figure][label_number])
+                row |= dict(zip((figure + bound for bound in BOUNDS), (e.value, e.low, e.high)))
+                if (i, figure) in compared and label == shown:
+                    other, d, holm = found[pairs[i]].line, compared[i, figure], float(adjusted[i, figure])
+                    verdict = intervals.verdict(d, holm) if math.isfinite(d.value) else "undefined"
+                    row |= {"against": other.level.name if study.compare == "levels" else other.method, "over": d.over}
+                    row |= dict(zip((f"{figure}_{part}" for part in COMPARED), (d.value, d.low, d.high, d.p, holm, verdict)))
+            table.append(row)
+    return table
+
+
+def footing(study: Study, table: list[dict], exams: int) -> str:
+    """What the intervals and verdicts are about."""
+    compared = [row for row in table if "against" in row]
+    count = sum(math.isfinite(row[f"{figure}_p"]) for row in compared for figure in FIGURES)
+    lines = [f"Intervals are over {exams} exams, and over draws (seeds, where there is one draw) from {intervals.MIN_SEEDS} of them on; "
+             "with fewer they hold for the trained models."]  # fmt: skip
+    if compared:
+        what = "each method with itself at the level named" if study.compare == "levels" else "methods at the same level"
+        lines.append(f"Differences: {what}; verdicts after Holm over {count} comparisons.")
+    return "\n".join(lines)
+
+
+def difference(one: Drawn, other: Drawn, figure: str, label: int) -> intervals.Estimate:
+    first, second = one.of(figure, label), other.of(figure, label)
+    same = one.line.level == other.line.level and one.draws > 1 and first.shape == second.shape  # draw by draw fitted to the same exams
+    return intervals.paired(first, second, together=same)
+
+
+def write(path: Path, table: list[dict]) -> None:
+    def to(temporary: Path) -> None:
+        with open(temporary, "w", newline="") as file:
+            out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            out.writeheader()
+            out.writerows({name: text(row.get(name)) for name in COLUMNS} for row in table)
+
+    write_atomic(path, to)
+
+
+def printed(table: list[dict], shown: str, markdown: bool = False) -> str:
+    """The rows of label `shown` as text or as a markdown table, and below it the reasons of what is empty."""
+    def span(row: dict, figure: str) -> str:
+        low, high = row[f"{figure}_low"], row[f"{figure}_high"]
+        return "" if math.isnan(low) else f"{number(low)}-{number(high)}"
+
+    def against(row: dict, figure: str) -> list[str]:
+        if "against" not in row:
+            return ["", ""]
+        value, low, high = (row[f"{figure}_difference{bound}"] for bound in BOUNDS)
+        if math.isnan(value):
+            return ["-", "undefined"]
+        return [f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", row[f"{figure}_verdict"]]
+
+    recall = RECALL if shown == MACRO else f"{shown} {RECALL}"
+    head = ["level", "method", "seeds", "draws", f"{shown} {AUC}", "95 %", recall, "95 %", "against", "AUC differs by", "verdict",
+            "recall differs by", "verdict"]  # fmt: skip
+    mine = [row for row in table if row["label"] == shown]
+    lines = [[row["level"], row["method"], str(row["seeds"]), str(row["draws"]), number(row["auc"]), span(row, "auc"),
+              number(row["minority_recall"]), span(row, "minority_recall"), row.get("against", ""), *against(row, "auc"),
+              *against(row, "minority_recall")] for row in mine]  # fmt: skip
+    rows = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)] if markdown else aligned(head, lines)
+    reasons = dict.fromkeys(f"{row['level']}: {row['reason']}" for row in mine if row["reason"])
+    return "\n".join([*rows, *([""] if reasons else []), *reasons])
