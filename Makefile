@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: bench smoke speed test test-slow lint clean
+.PHONY: bench smoke speed check test test-slow lint clean
 
 bench: .venv/made  ## the comparison on the embedded data set
 	$(PY) -m bench run --preset cpu
@@ -12,6 +12,9 @@ smoke: .venv/made  ## the same in about a minute, too small to conclude from
 
 speed: .venv/made  ## the suite's parts timed beside their opponents
 	$(PY) -m bench speed
+
+check: .venv/made  ## regression gates: accuracy, cost and speed against the rows committed in results.csv
+	$(PY) -m bench check
 
 test: .venv/made
 	$(PY) -m pytest
@@ -23,7 +26,7 @@ lint: .venv/made
 	$(PY) -m ruff check .
 
 clean:  ## what was made here, stored runs included; results.csv and data of your own stay
-	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .benchmarks data/phantom-*
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .benchmarks data/phantom-* data/marks-*
 
 .venv/made: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'

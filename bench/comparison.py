@@ -9,11 +9,10 @@ from typing import get_args
 from sslm_core import ranks
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES
-from sslm_core.files import locked
 from sslm_core.frames import Placing
 
-from . import metrics, phantom, report, results
-from .data import FLATTERS, PROTOCOLS, Dataset, open_dataset, planes_of
+from . import metrics, report, results
+from .data import FLATTERS, PROTOCOLS, Dataset, embedded, open_dataset, planes_of
 from .machine import cores
 from .methods import ALONE, METHODS
 from .options import device_of, listed, seeds_of
@@ -168,8 +167,4 @@ def by_method(jobs: list[Job], done: list[Job]) -> dict[str, list[Scored]]:
 def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
     if args.data:
         return open_dataset(args.data, args.data.resolve().name, chosen, protocol=args.protocol)
-    config = phantom.PhantomConfig(*chosen.phantom, size=chosen.frame)
-    code = phantom.digest(config)
-    with locked(Path("data") / f".phantom-{code}.lock"):  # of two runs that want it the second waits
-        root = phantom.make(Path("data") / f"phantom-{code}", config)
-    return open_dataset(root, "phantom", chosen, code, args.protocol)
+    return embedded(chosen, args.protocol)

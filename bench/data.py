@@ -7,7 +7,9 @@ import numpy as np
 
 from sslm_core.errors import UserError
 from sslm_core.exams import ExamSet, digest, file_digests, minority, read_exams, stratified
+from sslm_core.files import locked
 
+from . import marks, phantom
 from .presets import Preset
 from .subset import DataConfig, labelled
 
@@ -96,6 +98,19 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
             raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
         tune, fit = stratified(train.truth, count, SPLIT_SEED)
     return Dataset(name, code, train, reported, fit, tune, text, files, protocol).showing(preset.data)
+
+
+def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("data")) -> Dataset:
+    """The data set that a preset is run on where the user names none, made under `home` unless it is there."""
+    config = phantom.PhantomConfig(*preset.phantom, size=preset.frame)
+    code = marks.digest(preset.phantom) if preset.embedded == "marks" else phantom.digest(config)
+    root = home / f"{preset.embedded}-{code}"
+    with locked(home / f".{root.name}.lock"):  # of two runs that want it the second waits
+        if preset.embedded == "marks":
+            marks.make(root, preset.phantom)
+        else:
+            phantom.make(root, config)
+    return open_dataset(root, preset.embedded, preset, code, protocol)
 
 
 def planes_of(preset: Preset, dataset: Dataset) -> tuple[str, ...]:

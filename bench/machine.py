@@ -5,6 +5,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent  # of the suite
 CODE = ("--", ":(top)", ":(top,exclude)results.csv")  # git's word for all files but that one
 
 
@@ -26,10 +27,9 @@ def commit() -> str:
 
     The file of figures does not count: every run writes it.
     """
-    here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", *CODE) else "")

@@ -1,9 +1,10 @@
-"""Sizes and budgets: one frozen dataclass each. `smoke` and `cpu` pin everything that scores depend on, threads included.
+"""Sizes and budgets: one frozen dataclass each. `smoke`, `cpu` and `check` pin everything that scores depend on, threads included.
 
 `full` takes the number type that the processor computes fastest in (`auto`); a run records which.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
@@ -32,6 +33,7 @@ class Preset:
     tune: float = 0.2  # share of train that chooses
     phantom: tuple[int, int] = (240, 120)
     data: DataConfig = field(default_factory=DataConfig)  # which labels are seen
+    embedded: Literal["phantom", "marks"] = "phantom"  # the data set where the user names none
 
 
 SMOKE = Preset(
@@ -87,7 +89,27 @@ FULL = Preset(  # every number as published: the defaults of each part
     threads=0,
 )
 
-PRESETS = {preset.name: preset for preset in (SMOKE, CPU, FULL)}
+CHECK = Preset(  # of `python -m bench check`: figures well above chance, and below what leaves no room for a leak to show
+    name="check",
+    exams=None,
+    phantom=(160, 160),
+    embedded="marks",
+    frame=64,
+    planes=(),
+    seeds=tuple(range(10)),  # of the baseline; a check runs the first of them
+    methods=("sslm", "supervised", "imagenet"),  # one of each loop: pretext, frozen features, end to end
+    tune=0.4,
+    sslm=SSLMConfig(
+        encoder=size("w8"),
+        jigsaw=JigsawConfig(permutations=100),
+        pretext=PretextConfig("fast", epochs=8, batch=32, lr=2e-3),
+        clip=ClipConfig(frames=4, edge=0),
+        downstream=DownstreamConfig(epochs=6, batch=4, lrs=(1e-3, 3e-3), trial=2, optimiser="adam", decay=0.9, standardise=True,
+                                    clips=4, tune_clips=1, hidden=24, views=1),  # fmt: skip
+    ),
+)
+
+PRESETS = {preset.name: preset for preset in (SMOKE, CPU, FULL, CHECK)}
 
 
 def preset(name: str, variant: str = "") -> Preset:

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from .run import RECORD
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
 COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
+TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # by `check`: seconds relative to those of calibration kernels
 COLUMNS = (
     *KEY,
     *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
@@ -27,6 +29,7 @@ COLUMNS = (
     *BOUNDS,
     *("pretext_accuracy", "pretext_classes", "lr", "epoch", "train_seconds", *COSTS),
     *("machine", "torch", "python", "commit", "reason"),
+    *(f"rel_{part}" for part in TIMED),
 )
 RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals.RESAMPLES
 
@@ -143,17 +146,31 @@ def text(value) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def cells(row: dict) -> dict[str, str]:
+    """A row as the file spells it."""
+    return {name: text(row.get(name)) for name in COLUMNS}
+
+
 def read(path: Path) -> list[dict]:
     """The rows as they stand; none where there is no file. Raises UserError for a file of another schema."""
     if not path.exists():
         return []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            rows = list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return parsed(path.read_bytes().decode(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable csv file ({error}); move it away to start a new one") from None
+
+
+def parsed(content: str, path: str) -> list[dict]:
+    """The rows of a file's `content`. TIMED came late: a file without those columns has them empty. Raises UserError that names `path`."""
+    table = csv.DictReader(io.StringIO(content, newline=""))
+    try:
+        rows = list(table)
+    except csv.Error as error:
         raise UserError(f"{path}: not a readable csv file ({error}); move it away to start a new one") from None
     odd = sorted(set(table.fieldnames or ()) ^ set(COLUMNS))
+    if odd == sorted(COLUMNS[-len(TIMED) :]):
+        odd, rows = [], [row | dict.fromkeys(odd, "") for row in rows]
     if not odd and any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: a row has more or fewer cells than the header; move the file away to start a new one")
     if odd:
@@ -161,20 +178,20 @@ def read(path: Path) -> list[dict]:
     return rows
 
 
-def upsert(path: Path, rows: list[dict]) -> None:
-    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was.
+def upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool] = lambda row: False) -> None:
+    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was, save those
+    that `instead` names: they go.
 
     Runs of several folders may share the file: what one reads, no other changes before it is written.
-    """
+    """  # fmt: skip
     with locked(path.with_name(f".{path.name}.lock")):
-        _upsert(path, rows)
+        _upsert(path, rows, instead)
 
 
-def _upsert(path: Path, rows: list[dict]) -> None:
-    table = {tuple(row[name] for name in KEY): row for row in read(path)}
-    for row in rows:
-        cells = {name: text(row.get(name)) for name in COLUMNS}
-        table[tuple(cells[name] for name in KEY)] = cells
+def _upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool]) -> None:
+    table = {tuple(row[name] for name in KEY): row for row in read(path) if not instead(row)}
+    for row in map(cells, rows):
+        table[tuple(row[name] for name in KEY)] = row
 
     def write(temporary: Path) -> None:
         with open(temporary, "w", newline="") as file:

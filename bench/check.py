@@ -1,0 +1,213 @@
+"""`python -m bench check`: has a change cost accuracy, work, memory or speed? Preset `check` is run and compared with the rows that
+results.csv holds of it, each figure within what the noise of those rows allows (gates.py)."""
+
+import argparse
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from sslm_core.errors import UserError
+from sslm_core.exams import ENSEMBLES, MACRO
+
+from . import gates, results
+from .check_speed import against, drifted, timings
+from .data import Dataset, embedded, planes_of
+from .gates import IDENTICAL, Verdict
+from .machine import ROOT, cores
+from .options import device_of, listed, seed_number
+from .presets import Preset, preset
+from .results import TIMED, Scored
+from .run import Job, environment
+from .sweep import say, sweep
+from .text import aligned
+
+NOW = 2  # seeds that a check runs
+KINDS = ("accuracy", "cost", "speed")
+NOISY = {"pretext accuracy": "pretext_accuracy", "macro AUC": "auc", "minority recall": "minority_recall"}
+BOTH = "pretext accuracy"  # gated on both sides: a leak raises it
+COSTS = {"FLOPs per exam": "flops_per_exam", "training FLOPs": "train_flops", "parameters": "parameters", "trainable": "trainable"}
+MEMORY = 1.5  # most that peak memory may grow by: it differs with the cells that a process has met before
+TIMED_WITH = "sslm"  # the method whose rows hold the timings
+HEAD = ("figure", "baseline", "now", "allowed", "verdict", "loss found with 80 %")
+
+Rows = list[dict[str, str]]  # of results.csv, label macro
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="compare with the rows of FILE (default: results.csv of git's HEAD)")
+    parser.add_argument("--update", action="store_true", help="run all seeds of the preset, put them into results.csv as the new "
+                        "baseline and say what changed")  # fmt: skip
+    parser.add_argument("--gates", help=f"comma-separated, of {', '.join(KINDS)} (default: all)")
+    parser.add_argument("--against", metavar="GIT_REF", help="speed: time that commit in turns with this code, instead of the baseline's "
+                        "timings")  # fmt: skip
+    parser.add_argument("--limit", type=float, default=1.15, help="fail where the whole interval of a duration's ratio lies beyond "
+                        "(default %(default)g)")  # fmt: skip
+    parser.add_argument("--seeds", help=f"comma-separated numbers (default: {NOW} of the preset's; with --update all of them)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
+    parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
+    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file that --update writes (default results.csv)")
+    parser.add_argument("--markdown", action="store_true", help="print a markdown table")
+
+
+def main(args: argparse.Namespace) -> int:
+    chosen, device = preset("check"), device_of(args.device)
+    kinds = listed(args.gates, KINDS, KINDS, "--gates")
+    seeds = list(map(seed_number, args.seeds.split(","))) if args.seeds else list(chosen.seeds[: None if args.update else NOW])
+    if not args.limit > 1:
+        raise UserError(f"--limit {args.limit:g}: expected more than 1")
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
+    if args.update and (len(set(seeds)) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
+        raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
+    verdicts, footing, here = [], "", environment(torch.device(device))
+    if args.against and "speed" in kinds:
+        kinds.remove("speed")
+        verdicts += against(args.against, device, args.limit)
+    if kinds:
+        key = {"preset": chosen.name, "protocol": "clean", "variant": "", "device": device}
+        with tempfile.TemporaryDirectory(prefix="sslm-check-") as folder:  # no cache of another state of the code is there
+            dataset = embedded(chosen, home=Path(folder))
+            where, held = stored(args.baseline)
+            baseline = [row for row in held if row["digest"] == dataset.digest and row["label"] == MACRO and has(row, key)]
+            if baseline or not args.update:  # one that cannot be used is named now, not after the run
+                usable(baseline, chosen.methods, f"{where}, preset check, data {dataset.digest}, device {device}")
+            rows = run(dataset, chosen, seeds, device, args.jobs, Path(folder)) if set(kinds) - {"speed"} else []
+            if "speed" in kinds:
+                rows = with_timings(rows, seeds, device)
+        now = [results.cells(row) for row in rows if row["label"] == MACRO]
+        if baseline:
+            verdicts = judged(baseline, now, kinds, args.limit, here) + verdicts
+            footing = told(baseline, now, verdicts, where, here)
+        if args.update:
+            results.upsert(args.results, rows, instead=lambda row: has(row, key))
+    if verdicts:
+        print(table(verdicts, args.markdown))
+    if footing:
+        print(footing)
+    if args.update:
+        print(f"{args.results}: rows of {len(seeds)} seeds are the baseline from the commit on that holds them")
+        return 0
+    failed = [f"{v.figure}: {v.verdict}" for v in verdicts if v.fails]
+    print(f"check failed: {'; '.join(failed)}" if failed else "check passed")
+    return int(bool(failed))
+
+
+# --- the baseline ---------------------------------------------------------------------------------------------------------
+def has(row: dict, key: dict) -> bool:
+    return all(row[name] == value for name, value in key.items())
+
+
+def stored(path: Path | None) -> tuple[str, Rows]:
+    """The name of the baseline's file, and its rows. Raises UserError where it cannot be read."""
+    if path:
+        if not path.is_file():
+            raise UserError(f"--baseline {path}: no such file")
+        return str(path), results.read(path)
+    try:
+        shown = subprocess.run(["git", "-C", str(ROOT), "show", "HEAD:results.csv"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+        raise UserError(f"HEAD:results.csv: git does not show it ({why}); name the baseline by --baseline FILE") from None
+    return "HEAD:results.csv", results.parsed(shown.stdout, "HEAD:results.csv")
+
+
+def usable(baseline: Rows, methods: tuple[str, ...], what: str) -> None:
+    """Raises UserError unless each method has LEAST seeds, every gated figure of them, and a spread."""
+    mend = "make it by python -m bench check --update"
+    for method in methods:
+        mine = [row for row in baseline if row["method"] == method]
+        if len(mine) < gates.LEAST:
+            raise UserError(f"{what}: {len(mine)} seeds of {method} are stored, expected {gates.LEAST} or more; {mend}")
+        for figure, column in NOISY.items():
+            values = {row[column] for row in mine}
+            if "" in values and (len(values) > 1 or figure != BOTH):
+                raise UserError(f"{what}: {figure} of {method} is empty in some seeds; {mend}")
+            if len(values) == 1 and values != {""}:
+                raise UserError(f"{what}: {figure} of {method} is the same in all seeds, which tells no noise; {mend}")
+
+
+# --- what is there now ----------------------------------------------------------------------------------------------------
+def run(dataset: Dataset, chosen: Preset, seeds: list[int], device: str, jobs: int | None, folder: Path) -> list[dict]:
+    """Rows of results.csv of every method and seed, run anew."""
+    (plane,) = planes_of(chosen, dataset)
+    cells = [Job(dataset, chosen, method, plane, seed, device, folder) for method in chosen.methods for seed in seeds]
+    sweep(cells, jobs or (cores() if device == "cpu" else 1), lambda job: None)
+    return [row for job in cells for row in Scored([job.folder]).rows() if row["plane"] not in ENSEMBLES]
+
+
+def with_timings(rows: list[dict], seeds: list[int], device: str) -> list[dict]:
+    """`rows`, those of TIMED_WITH with timings: one of each seed, by a process of its own. Without rows, rows of timings alone."""
+    rows = rows or [{"method": TIMED_WITH, "seed": seed, "label": MACRO} for seed in seeds]
+    mine = [row for row in rows if row["method"] == TIMED_WITH and row["label"] == MACRO]
+    for k, row in enumerate(mine):
+        say(f"timings [{k + 1}/{len(mine)}]")
+        row |= {f"rel_{part}": value for part, value in timings(device).items()}
+    return rows
+
+
+# --- the gates ------------------------------------------------------------------------------------------------------------
+def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict[str, str]) -> list[Verdict]:
+    """Every gate of `kinds` on rows of now against those of the baseline; here: the environment of now."""
+    everyone, methods = (list(dict.fromkeys(row["method"] for row in rows)) for rows in (baseline, now))
+    before, after = ({m: [row for row in rows if row["method"] == m] for m in everyone} for rows in (baseline, now))
+    gated = [(m, figure) for m in everyone for figure, column in NOISY.items() if before[m][0][column]]
+    alarms = gates.ALARMS / sum(2 if figure == BOTH else 1 for _, figure in gated)
+    verdicts = []
+    if "accuracy" in kinds:
+        for method, figure in (pair for pair in gated if pair[0] in methods):
+            column = NOISY[figure]
+            known = {row["seed"]: row[column] for row in before[method]}
+            same = all(known.get(row["seed"]) == row[column] for row in after[method])
+            verdicts.append(gates.noisy(f"{method}: {figure}", numbers(before[method], column), numbers(after[method], column), alarms,
+                                        same, figure == BOTH))  # fmt: skip
+    if "cost" in kinds:
+        for method in methods:
+            for figure, column in COSTS.items():
+                spelt = ({row[column] for row in rows[method]} for rows in (before, after))
+                verdicts.append(gates.exact(f"{method}: {figure}", *spelt))
+            if alike(baseline, here):
+                peaks = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
+                verdicts.append(gates.at_most(f"{method}: peak memory, MB", *peaks, MEMORY))
+    if "speed" in kinds:
+        times = [[{part: float(row[f"rel_{part}"]) for part in TIMED} for row in rows[TIMED_WITH] if row[f"rel_{TIMED[0]}"]]
+                 for rows in (before, after)]  # fmt: skip
+        # calibration makes up for a slower or a busier machine, not for one of another design
+        if len(times[0]) >= gates.LEAST:
+            verdicts += drifted(*times, limit, "" if alike(baseline, here) else "not judged: another machine or torch")
+    return verdicts
+
+
+def numbers(rows: Rows, column: str) -> list[float]:
+    return [float(row[column] or "nan") for row in rows]
+
+
+def alike(baseline: Rows, here: dict[str, str]) -> bool:
+    return all(row[name] == here[name] for row in baseline for name in ("machine", "torch"))
+
+
+def told(baseline: Rows, now: Rows, verdicts: list[Verdict], where: str, here: dict[str, str]) -> str:
+    """What the table rests on, in words."""
+    one, seeds, known = baseline[0], sorted({int(row["seed"]) for row in now}), {row["seed"] for row in baseline}
+    lines = [f"Baseline: {where}, {len(known)} seeds, {one['machine']}, torch {one['torch']}, commit {one['commit'] or 'unknown'}. "
+             f"Now: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."]  # fmt: skip
+    scored = [v for v in verdicts if v.found]
+    if scored:
+        if all(v.verdict == IDENTICAL for v in scored):
+            lines.append("Scores are identical to the stored ones: nothing that they depend on has changed.")
+        elif not alike(baseline, here):
+            lines.append(f"Another machine or torch ({here['machine']}, torch {here['torch']}): scores differ by rounding alone, and are "
+                         "judged by the spread of the baseline's seeds.")  # fmt: skip
+        elif {str(seed) for seed in seeds} <= known:
+            lines.append("Same machine and torch, yet scores differ: something that they depend on has changed since the baseline.")
+        lines.append(f"Unchanged code fails any of the {len(scored)} gates of noisy figures with a chance of {gates.ALARMS:.1%} or less.")
+    return "\n".join(lines)
+
+
+def table(verdicts: list[Verdict], markdown: bool) -> str:
+    lines = [[v.figure, v.baseline, v.now, v.allowed, v.verdict.upper() if v.fails else v.verdict, v.found] for v in verdicts]
+    if markdown:
+        return "\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ["---"] * len(HEAD), *lines)) + "\n"
+    return "\n".join(aligned(list(HEAD), lines)) + "\n"

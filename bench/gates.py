@@ -1,0 +1,131 @@
+"""Gates: has a figure left what the noise of its baseline allows? Pure functions on figures.
+
+The noise is what runs of the baseline show among themselves: n of them, which differ in seed alone, have a spread, and the mean of m runs
+of now less their mean, in units of that spread times sqrt(1/n + 1/m), follows Student's t with n - 1 degrees of freedom as long as nothing
+has changed. A band that it leaves with probability `alarms` is wide for few runs, as it must be: nothing is said of noise that few runs
+cannot tell.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+ALARMS = 0.005  # chance that unchanged code fails any of the gates of noisy figures; half of the 1 % that is promised
+POWER = 0.8  # chance with which the smallest loss told is found
+LEAST = 5  # runs of a baseline
+FAILS = ("worse", "too good", "slower", "changed", "more", "undefined")
+IDENTICAL, INSIDE, NO_LOSS = "identical", "within noise", "different, not worse"
+
+
+def student(x: float, df: int, shift: float = 0.0) -> float:
+    """P(T <= x) for Student's t, `shift` its non-centrality: the normal's, averaged over how the spread may have been misjudged."""
+    s = torch.linspace(0, 1 + 12 / math.sqrt(2 * df), 20_001, dtype=torch.float64)[1:]  # spread as seen over spread as it is
+    density = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2) + (df - 1) * s.log() - df / 2 * s * s
+    return float(torch.trapezoid(torch.special.ndtr(x * s - shift) * density.exp(), s))
+
+
+def _root(f, low: float, high: float) -> float:
+    """Where the falling function f crosses 0."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if f(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+@cache
+def quantile(alarms: float, df: int) -> float:
+    """The t that is exceeded with probability `alarms`."""
+    return _root(lambda t: 1 - student(t, df) - alarms, 0, 1e4)
+
+
+def reach(n: int, m: int, alarms: float) -> float:
+    """How far, in spreads, the mean of m runs may lie from that of n on one side."""
+    return quantile(alarms, n - 1) * math.sqrt(1 / n + 1 / m)
+
+
+@cache
+def least_loss(n: int, m: int, alarms: float) -> float:
+    """The loss, in spreads, that a gate of that reach finds with probability POWER."""
+    limit = quantile(alarms, n - 1)
+    return _root(lambda shift: student(limit, n - 1, shift) - (1 - POWER), 0, 1e4) * math.sqrt(1 / n + 1 / m)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the table; `found`: the least loss that the gate finds with probability POWER, empty where it is exact."""
+
+    figure: str
+    baseline: str
+    now: str
+    allowed: str
+    verdict: str
+    found: str = ""
+
+    @property
+    def fails(self) -> bool:
+        return self.verdict.startswith(FAILS)
+
+
+def noisy(figure: str, baseline: Sequence[float], now: Sequence[float], alarms: float, same: bool = False, both: bool = False) -> Verdict:
+    """A figure in 0..1, better when higher, of each run. alarms: on one side; both: too high a figure fails too; same: as stored, to the
+    last digit."""  # fmt: skip
+    n, m, mean, spread = len(baseline), len(now), statistics.fmean(baseline), statistics.stdev(baseline)
+    found = f"{spread * least_loss(n, m, alarms):.3f}"
+    if any(map(math.isnan, now)):
+        return Verdict(figure, f"{mean:.3f}", "", "a number", "undefined", found)
+    value, width = statistics.fmean(now), spread * reach(n, m, alarms)
+    low, high = max(0.0, mean - width), min(1.0, mean + width)
+    allowed = f"{low:.3f}-{high:.3f}" if both else f">= {low:.3f}"
+    verdict = IDENTICAL if same else INSIDE
+    if value < mean - width:
+        verdict = "worse"
+    elif value > mean + width:
+        verdict = "too good (a leak?)" if both else NO_LOSS
+    return Verdict(figure, f"{mean:.3f}", f"{value:.3f}", allowed, verdict, found)
+
+
+def exact(figure: str, baseline: set[str], now: set[str]) -> Verdict:
+    """A figure without noise, as results.csv spells it."""
+
+    def text(values: set[str]) -> str:
+        return ", ".join(sorted(values))
+
+    return Verdict(figure, text(baseline), text(now), "the same", IDENTICAL if now <= baseline else "changed")
+
+
+def at_most(figure: str, baseline: float, now: float, limit: float) -> Verdict:
+    """A figure that may grow to `limit` times its baseline."""
+    return Verdict(figure, f"{baseline:.0f}", f"{now:.0f}", f"<= {limit:g} x", "more" if now > limit * baseline else INSIDE)
+
+
+def slower(figure: str, ratio: "Ratio", limit: float, unjudged: str = "") -> Verdict:
+    """A duration relative to the baseline's: it fails where the whole interval lies beyond `limit`. unjudged: why it only is shown."""
+    verdict = "slower" if ratio.low > limit else INSIDE if ratio.high <= limit else "undecided"
+    return Verdict(figure, "1", f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]", f"<= {limit:g}", unjudged or verdict)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    value: float
+    low: float
+    high: float
+
+
+def _ratio(mean: float, width: float) -> Ratio:
+    return Ratio(math.exp(mean), math.exp(mean - width), math.exp(mean + width))
+
+
+def unpaired(baseline: Sequence[float], now: Sequence[float], alarms: float) -> Ratio:
+    """Of durations of now to durations of the baseline, by the spread of the baseline's logarithms."""
+    before, after = ([math.log(v) for v in values] for values in (baseline, now))
+    return _ratio(statistics.fmean(after) - statistics.fmean(before), statistics.stdev(before) * reach(len(before), len(after), alarms))
+
+
+def paired(first: Sequence[float], second: Sequence[float], alarms: float) -> Ratio:
+    """Of the second durations to the first, taken in pairs."""
+    logs = [math.log(b / a) for a, b in zip(first, second)]
+    return _ratio(statistics.fmean(logs), quantile(alarms, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs)))
