@@ -20,6 +20,9 @@ ORGANS = (  # row, column, radius, brightness: of every body, each cell of a 3 x
     *((32, 9, 5, 60), (33, 32, 10, 70), (30, 55, 6, 120)),
     *((54, 13, 6, 30), (52, 34, 7, 110), (53, 54, 4, 170)),
 )
+EMPTY = 0.35  # share of bodies without organs: no sound jigsaw of them can be solved, so that there is room above for a leak to show
+BETWEEN = (18.5, 39.5)  # rows and columns between the cells, where no sound patch reaches: landmarks there are what a leak lets through
+LANDMARKS = (*((row, column) for column in BETWEEN for row in (6, 29, 52)), *((row, column) for row in BETWEEN for column in (11, 27, 48)))
 PLACES = {"common": (24, 21), "rare": (42, 43)}  # row and column of each label's mark
 CONTRAST = (50, 150)  # gray levels that a mark adds at its middle, drawn for each exam
 FAINT, NOISE = 80, 20  # most that a meaningless spot adds; most that noise does
@@ -46,7 +49,9 @@ def exam(split: str, number: int) -> tuple[np.ndarray, dict[str, int]]:
     def near(row: float, column: float, radius: float, off: float) -> np.ndarray:
         return spot(*((row, column) + shift + draw.uniform(-off, off, 2)), radius * draw.uniform(0.7, 1.3))
 
-    body = 30 + sum(draw.uniform(0.7, 1.3) * bright * near(row, column, radius, 4) for row, column, radius, bright in ORGANS)
+    organs = () if draw.random() < EMPTY else ORGANS
+    body = 30 + sum(draw.uniform(0.8, 1.2) * bright * near(row, column, radius, 2) for row, column, radius, bright in organs)
+    body += sum((60 + 14 * k) * spot(*place, 1.3) for k, place in enumerate(LANDMARKS))
     volume = np.repeat(body[None], frames, 0)
     middle = slice(frames // 4, -(frames // 4))
     for label, place in PLACES.items():
