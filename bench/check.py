@@ -62,6 +62,8 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if args.update and (len(set(seeds)) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
         raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
+    if args.update:
+        results.read(args.results)  # one that cannot be added to is named now, not after the run
     verdicts, footing, here = [], "", environment(torch.device(device))
     if args.against and "speed" in kinds:
         kinds.remove("speed")

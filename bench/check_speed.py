@@ -20,7 +20,7 @@ from .sweep import say
 SCRIPT = Path(__file__).with_name("check_timing.py")
 PAIRS = (3, 15)  # least and most
 NARROW = 0.05  # half an interval's width, relative: pairs are added until all are narrower
-ALARMS = gates.ALARMS / (2 * len(TIMED))  # on each side of an interval: all of them hold together
+BEYOND = 0.005  # on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
 
 
 def timings(device: str, root: Path = ROOT, what: str = "") -> dict[str, float]:
@@ -33,14 +33,14 @@ def timings(device: str, root: Path = ROOT, what: str = "") -> dict[str, float]:
         why = lines[-1] if lines else "killed"
         raise UserError(f"{what or root}: the timings do not run on that code ({why}); compare with a later commit")
     told = json.loads(done.stdout)
-    if not Path(told["source"]).is_relative_to(root.resolve()):
+    if not Path(told["source"]).resolve().is_relative_to(root.resolve()):
         raise UserError(f"{root}: sslm_core was taken from {told['source']}; is that folder a checkout of this suite?")
     return told["relative"]
 
 
 def drifted(baseline: list[dict[str, float]], now: list[dict[str, float]], limit: float, unjudged: str) -> list[Verdict]:
     """The gates of relative durations against the baseline's. unjudged: why they only are shown, where that is so."""
-    return [gates.slower(named(part), gates.unpaired([t[part] for t in baseline], [t[part] for t in now], ALARMS), limit, unjudged)
+    return [gates.slower(named(part), gates.unpaired([t[part] for t in baseline], [t[part] for t in now], BEYOND), limit, unjudged)
             for part in TIMED]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def in_turns(first: Path, second: Path, device: str, limit: float, what: str = "
     while True:
         pairs = len(sides[first])
         if pairs >= PAIRS[0]:
-            ratios = {part: gates.paired(*([t[part] for t in times] for times in sides.values()), ALARMS) for part in TIMED}
+            ratios = {part: gates.paired(*([t[part] for t in times] for times in sides.values()), BEYOND) for part in TIMED}
             widest = max(max(r.high / r.value, r.value / r.low) - 1 for r in ratios.values())
             say(f"pair {pairs}: " + ", ".join(f"{part} {r.value:.3f}" for part, r in ratios.items()) + f"; widest interval +-{widest:.0%}")
             if widest < NARROW or pairs == PAIRS[1]:
