@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, default=1.15, help="fail where the whole interval of a duration's ratio lies beyond "
                         "(default %(default)g)")  # fmt: skip
     parser.add_argument("--seeds", help=f"comma-separated numbers (default: {NOW} of the preset's; with --update all of them)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu or cuda (default cpu: that is what the committed baseline is of)")
     parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file that --update writes (default results.csv)")
     parser.add_argument("--markdown", action="store_true", help="print a markdown table")
@@ -177,7 +177,9 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict
         times = [[{part: float(row[f"rel_{part}"]) for part in TIMED} for row in rows[TIMED_WITH] if row[f"rel_{TIMED[0]}"]]
                  for rows in (before, after)]  # fmt: skip
         # calibration makes up for a slower or a busier machine, not for one of another design
-        if len(times[0]) >= gates.LEAST:
+        if len(times[0]) < gates.LEAST:
+            verdicts.append(Verdict("times", "", "", "", f"not judged: timings of {len(times[0])} seeds are stored"))
+        else:
             verdicts += drifted(*times, limit, "" if alike(baseline, here) else "not judged: another machine or torch")
     return verdicts
 

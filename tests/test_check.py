@@ -151,6 +151,12 @@ def test_slower_parts_fail(tiny, baseline, monkeypatch, capsys):
     assert checked(baseline, "--gates", "speed", "--limit", "1.5") == 0
 
 
+def test_a_baseline_without_timings_says_so(tiny, baseline, tmp_path, capsys):
+    results.upsert(tmp_path / "bare.csv", [row | dict.fromkeys([f"rel_{part}" for part in TIMES], "") for row in results.read(baseline)])
+    assert checked(tmp_path / "bare.csv", "--gates", "speed") == 0
+    assert "not judged: timings of 0 seeds are stored" in capsys.readouterr().out
+
+
 def test_an_update_replaces_the_rows_and_says_what_changed(tiny, baseline, tmp_path, capsys):
     path = tmp_path / "results.csv"
     shutil.copy(baseline, path)
