@@ -157,6 +157,26 @@ def test_a_baseline_without_timings_says_so(tiny, baseline, tmp_path, capsys):
     assert "not judged: timings of 0 seeds are stored" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("noise, factor, pairs, verdict", [
+    (0.01, 1.0, 3, "within noise"), (0.01, 1.4, 3, "slower"), (0.1, 1.4, 15, "slower"), (0.1, 1.0, 15, "within noise"),
+])  # fmt: skip
+def test_another_commit_is_timed_in_turns_until_intervals_are_narrow(noise, factor, pairs, verdict, monkeypatch):
+    draw, sides = np.random.default_rng(0), []
+
+    def timings(device, root, what=""):
+        assert (root / "sslm_core" / "jigsaw.py").exists()
+        sides.append(root)
+        slow = {"jigsaw_batch": factor if root == ROOT else 1.0}
+        return {part: slow.get(part, 1.0) * math.exp(noise * draw.normal()) for part in results.TIMED}
+
+    monkeypatch.setattr(check_speed, "timings", timings)
+    before = check_speed.git("worktree", "list").stdout
+    found = {v.figure: v.verdict for v in check_speed.against("HEAD", "cpu", 1.15)}
+    assert found.pop("time of jigsaw batch") == verdict and set(found.values()) <= {"within noise", "undecided"}
+    assert pairs <= len(sides) / 2 <= 15 and len({*sides[::2]}) == 2 and sides.count(ROOT) == len(sides) / 2
+    assert check_speed.git("worktree", "list").stdout == before
+
+
 def test_an_update_replaces_the_rows_and_says_what_changed(tiny, baseline, tmp_path, capsys):
     path = tmp_path / "results.csv"
     shutil.copy(baseline, path)
