@@ -155,7 +155,9 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict
     """Every gate of `kinds` on rows of now against those of the baseline; here: the environment of now."""
     everyone, methods = (list(dict.fromkeys(row["method"] for row in rows)) for rows in (baseline, now))
     before, after = ({m: [row for row in rows if row["method"] == m] for m in everyone} for rows in (baseline, now))
-    gated = [(m, figure) for m in everyone for figure, column in NOISY.items() if before[m][0][column]]
+    distinct = {(figure, *(row[column] for row in before[m])): (m, figure) for m in reversed(everyone) for figure, column in NOISY.items()
+                if before[m][0][column]}  # fmt: skip
+    gated = list(reversed(distinct.values()))  # what methods share, a pretext, is gated once
     alarms = gates.ALARMS / sum(2 if figure == BOTH else 1 for _, figure in gated)
     verdicts = []
     if "accuracy" in kinds:
