@@ -112,6 +112,17 @@ def recall_draws(truth: np.ndarray, score: np.ndarray, weights: np.ndarray, targ
     return np.concatenate([recall, recall.mean(axis=2, keepdims=True)], axis=2)
 
 
+def mean_draws(value: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the exams that have a value, NaN for those that have none, on the exams (row 0) and on each resample: [1 + R, L + 1].
+
+    value: [E, L], weights: [R, E]. NaN where no exam has one.
+    """
+    weights, there = _with_exams(weights), np.isfinite(value)
+    with np.errstate(invalid="ignore"):
+        means = (weights @ np.where(there, value, 0)) / (weights @ there)   # [1 + R, L]
+    return np.column_stack([means, means.mean(axis=1)])
+
+
 # ---- one method, two methods ---------------------------------------------------------------------
 
 def interval(draws: np.ndarray, exams: int, seed: int = 0) -> Estimate:

@@ -1,6 +1,7 @@
 """Fitted models on disk, beside the scores of their cells: stored by a run, built again to explain and to predict."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from sslm_core.checkpoint import load, save
 from sslm_core.downstream import ClipModel
 from sslm_core.errors import UserError
+from sslm_core.exams import ExamSet, read_exams
 from sslm_core.features import fingerprint
 from sslm_core.frames import FrameStore, quiet
 from sslm_core.pretext import Pretrained
@@ -15,9 +17,12 @@ from sslm_core.settings import restored
 from sslm_core.sslm import SSLMConfig, new_encoder
 
 from .methods import METHODS, PARTS, Cell
-from .records import read_json
+from .records import read_json, read_scores
 
 MODEL = "model.pt"
+
+
+LAYOUT = "runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE"
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def keep(home: Path, folder: Path, model: ClipModel) -> None:
 def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
     """The model of the finished cell in `folder`. Raises UserError where it is not whole."""
     if not (folder / "run.json").is_file():
-        raise UserError(f"{folder}: no finished run; name a folder that holds run.json, as runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE")
+        raise UserError(f"{folder}: no finished run; name a folder that holds run.json, as {LAYOUT}")
     record = read_json(folder / "run.json")
     if not (folder / MODEL).is_file():
         raise UserError(f"{folder / MODEL}: no such file; run the cell again with --force")
@@ -67,3 +72,45 @@ def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{folder / MODEL}: not the model that run.json tells of ({reason}); run the cell again with --force") from None
+
+
+def cells(given: Path) -> list[Path]:
+    """The folders of all finished runs in `given`, itself among them. Raises UserError where there are none."""
+    found = sorted(path.parent for path in given.rglob("run.json"))
+    if not found:
+        raise UserError(f"{given}: holds no finished run; name one, as {LAYOUT}, or a folder of some")
+    return found
+
+
+def siblings(folder: Path, record: dict) -> dict[str, Path]:
+    """plane -> folder of the runs that differ from the one in `folder` in their plane alone, itself among them; less those not run."""
+    common = ("method", "variant", "seed", "device", "protocol", "preset", "dataset", "digest")
+    found = {}
+    for path in folder.resolve().parent.glob("*/run.json"):
+        other = read_json(path)
+        if all(other.get(name) == record[name] for name in common):
+            found[other["plane"]] = path.parent
+    return {plane: found[plane] for plane in record["planes"] if plane in found}
+
+
+def reported(folder: Path, record: dict, data: Path | None) -> ExamSet:
+    """The exams that the run in `folder` was scored on, from the folder `data`; by default from the embedded phantom's.
+
+    Raises UserError where they are not there or not those.
+    """
+    root = data or Path("data") / f"phantom-{record['digest']}"
+    if not root.is_dir():
+        raise UserError(f"{folder}: the exams of {record['dataset']} ({record['digest']}) are not in {root}; name their folder with --data")
+    exams = _reported(root)
+    ids, truth, _ = read_scores(folder / "scores.csv")["reported"]
+    if not set(ids) <= set(exams.ids) or exams.labels != tuple(record["labels"]):
+        raise UserError(f"{root}: not the exams of {folder}; name the folder that it was run on with --data")
+    exams = exams.subset([exams.ids.index(name) for name in ids])
+    if (exams.truth != truth).any():
+        raise UserError(f"{root}: not the labels of {folder}; name the folder that it was run on with --data")
+    return exams
+
+
+@lru_cache(maxsize=1)
+def _reported(root: Path) -> ExamSet:
+    return read_exams(root)[1]

@@ -14,7 +14,7 @@ from sslm_core.exams import ENSEMBLES, MACRO
 from sslm_core.files import locked, write_atomic
 from sslm_core.pretext import least_loss
 
-from . import intervals, metrics
+from . import explain_score, intervals, metrics, pointing
 from .records import read_json, read_scores
 from .run import RECORD
 
@@ -22,15 +22,18 @@ KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", 
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
 COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
 TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # by `check`: seconds relative to those of calibration kernels
+RELATIVE = tuple(f"rel_{part}" for part in TIMED)
 COLUMNS = (
     *KEY,
     *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
     *metrics.FIGURES,
     *BOUNDS,
+    *pointing.COLUMNS,
     *("pretext_accuracy", "pretext_classes", "lr", "epoch", "train_seconds", *COSTS),
     *("machine", "torch", "python", "commit", "reason"),
-    *(f"rel_{part}" for part in TIMED),
+    *RELATIVE,
 )
+LATER = {*pointing.COLUMNS, *RELATIVE}  # than the first files: one without them is read
 RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals.RESAMPLES
 
 
@@ -90,6 +93,7 @@ class Scored:
         recall = intervals.recall_draws(truth, score[None], resamples, self.minority, self.threshold(plane)[None])
         behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority)
         common = self.key | {"plane": plane} | self.costs(plane)
+        looked = self._looked(plane)
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
             a = intervals.interval(auc[:, :, i], behind[0][i])
@@ -97,10 +101,16 @@ class Scored:
             row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
             if label != MACRO:
                 row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
-            row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high)))
-            row["reason"] = "; ".join(dict.fromkeys(v for k, v in reasons[label].items() if not k.startswith("threshold")))
+            row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high))) | looked["figures"].get(label, {})
+            why = [v for k, v in reasons[label].items() if not k.startswith("threshold")] + [looked["reasons"].get(label)]
+            row["reason"] = "; ".join(dict.fromkeys(filter(None, why)))
             rows.append(row)
         return rows
+
+    def _looked(self, plane: str) -> dict:
+        """Figures and reasons by label of where the plane's model looks, empty where that was not scored."""
+        folder = dict(zip(self.records, self.folders)).get(plane)
+        return folder and explain_score.read(folder, self.records[plane]) or {"figures": {}, "reasons": {}}
 
     def costs(self, plane: str) -> dict:
         """What was measured on one plane; of the ensemble the sums over planes (throughput: one plane after another)."""
@@ -162,20 +172,19 @@ def read(path: Path) -> list[dict]:
 
 
 def parsed(content: str, path: str) -> list[dict]:
-    """The rows of a file's `content`. TIMED came late: a file without those columns has them empty. Raises UserError that names `path`."""
+    """The rows of a file's `content`; cells of columns that came LATER than it are empty. Raises UserError that names `path`."""
     table = csv.DictReader(io.StringIO(content, newline=""))
     try:
         rows = list(table)
     except csv.Error as error:
         raise UserError(f"{path}: not a readable csv file ({error}); move it away to start a new one") from None
-    odd = sorted(set(table.fieldnames or ()) ^ set(COLUMNS))
-    if odd == sorted(COLUMNS[-len(TIMED) :]):
-        odd, rows = [], [row | dict.fromkeys(odd, "") for row in rows]
+    names = set(table.fieldnames or ())
+    odd = sorted((names ^ set(COLUMNS)) - (LATER - names))
     if not odd and any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: a row has more or fewer cells than the header; move the file away to start a new one")
     if odd:
         raise UserError(f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a new one")
-    return rows
+    return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 
 
 def upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool] = lambda row: False) -> None:

@@ -107,6 +107,15 @@ def resize(frames: np.ndarray, size: int) -> torch.Tensor:
     return small[:, 0].round_().clamp_(0, 255).to(torch.uint8)
 
 
+def store_of(volumes: Iterable[np.ndarray], size: int) -> FrameStore:
+    """The store of exams that are at hand as uint8 [T, H, W] each, at size x size. Raises UserError for another kind of array."""
+    volumes = list(volumes)
+    for e, volume in enumerate(volumes):
+        if volume.dtype != np.uint8 or volume.ndim != 3 or not volume.size:
+            raise UserError(f"volume {e}: {volume.dtype} {volume.shape}, expected uint8 (frames, height, width)")
+    return FrameStore(torch.cat([resize(volume, size) for volume in volumes]), offsets_of([len(volume) for volume in volumes]))
+
+
 def load_frames(exams: ExamSet, plane: str, size: int, progress: Progress = quiet) -> FrameStore:
     """All frames of one plane as uint8 [N, size, size], on the CPU."""
     lengths = exams.frames(plane)

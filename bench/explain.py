@@ -1,0 +1,186 @@
+"""`python -m bench explain`: where the models of stored runs look, as pictures of exams, or scored against lesions.
+
+RUN is a folder of a run or one that holds some: of a method's planes, of a preset, all. What is no folder is an EXAM: an id of the
+reported exams, or the path of a volume in the planes of the runs.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from sslm_core.errors import UserError
+from sslm_core.exams import MACRO, ExamSet, read_volume
+from sslm_core.explain import GRID, Explained, Layer, gradcam, occlusion
+from sslm_core.frames import FrameStore, load_frames, store_of
+from sslm_core.memory import keep_pages
+
+from . import explain_pictures, explain_score, pointing, results
+from .methods import METHODS
+from .models import Stored, cells, reported, siblings, stored
+from .options import device_of, listed, seed_number
+from .records import read_json
+from .results import Scored
+from .run import pin_kernels
+from .sweep import bar, say
+from .text import aligned, number
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="+", metavar="RUN|EXAM",
+                        help="folders of runs, or folders that hold some; and exams: ids of reported ones, or volume files")  # fmt: skip
+    parser.add_argument("--score", action="store_true",
+                        help="instead of pictures of exams: all reported ones with lesions, scored against their masks")  # fmt: skip
+    parser.add_argument("--methods", help="of the runs those of these methods, comma-separated")
+    parser.add_argument("--planes", help="of the runs those in these planes, comma-separated")
+    parser.add_argument("--seeds", help="of the runs those of these seeds, comma-separated")
+    parser.add_argument("--layer", default="auto", choices=get_args(Layer),
+                        help="whose maps: the first ConvLSTM layer, the encoder's last, or (auto) the first that there is")  # fmt: skip
+    parser.add_argument("--by", default="gradcam", choices=("gradcam", "occlusion"),
+                        help="occlusion: what a gray patch takes away; slow, and knows no layer (pictures only)")  # fmt: skip
+    parser.add_argument("--grid", type=int, default=GRID, help="places of the patch along each side of a frame (default %(default)s)")
+    parser.add_argument("--data", type=Path, help="the folder that the runs were made from (default: the embedded phantom)")
+    parser.add_argument("--to", type=Path, help="folder of the pictures (default: the run's own)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
+    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures of --score (default results.csv)")
+
+
+def main(args: argparse.Namespace) -> None:
+    device = prepared(args.device)
+    if args.score and (args.by == "occlusion" or args.to or args.layer != "auto"):
+        raise UserError("--score: takes neither --by occlusion nor --layer nor --to: results.csv has one figure of each kind")
+    folders, exams = chosen(args)
+    if not args.score and not exams:
+        raise UserError("explain: no exam; name ids of reported exams or volume files, or score all with --score")
+    if args.score and exams:
+        raise UserError(f"{exams[0]}: --score scores all reported exams with a lesion; name no exam, and a folder that exists as RUN")
+    if args.score:
+        score(args, folders, device)
+        return
+    for folder in folders:
+        found = stored(folder, device)
+        for line in pictures(args, folder, found, exams):
+            print(line, flush=True)
+
+
+def prepared(name: str) -> str:
+    """The device of --device, and this process made ready for it."""
+    device = device_of(name)
+    pin_kernels() if device == "cuda" else keep_pages()
+    return device
+
+
+def chosen(args: argparse.Namespace) -> tuple[list[Path], list[str]]:
+    """(folders of runs, exams) of the command line."""
+    folders = list(dict.fromkeys(cell for word in args.what if Path(word).is_dir() for cell in cells(Path(word))))
+    exams = [word for word in args.what if not Path(word).is_dir()]
+    if not folders:
+        raise UserError(f"{args.what[0]}: no such folder; name a run, as runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE, or a folder of some")
+    records = {folder: read_json(folder / "run.json") for folder in folders}
+    planes = listed(args.planes, (), {record["plane"] for record in records.values()}, "--planes")
+    methods = listed(args.methods, (), METHODS, "--methods")
+    seeds = [seed_number(text) for text in args.seeds.split(",")] if args.seeds else []
+    wanted = [folder for folder, record in records.items() if all(not some or record[name] in some for name, some in
+              (("plane", planes), ("method", methods), ("seed", seeds)))]  # fmt: skip
+    if not wanted:
+        raise UserError(f"{args.what[0]}: no run of these --methods, --planes and --seeds is stored there")
+    return wanted, exams
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------------
+def pictures(args: argparse.Namespace, folder: Path, found: Stored, words: list[str]) -> Iterator[str]:
+    """Writes a sheet per exam and label; a line on each."""
+    record, size = found.record, found.frame
+    plane = record["plane"]
+    operating = Scored([folder]).operating[plane]
+    ids = [word for word in words if not is_volume(word)]
+    exams = reported(folder, record, args.data) if ids else None
+    for word in words:
+        if is_volume(word):
+            store, e, masks, truth, name = store_of([read_volume(Path(word))], size), 0, {}, None, Path(word).stem
+        else:
+            if word not in exams.ids:
+                raise UserError(f"{word}: no folder, no file, and no reported exam of {folder}, which are {exams.ids[0]} to {exams.ids[-1]}")
+            e, name = exams.ids.index(word), word
+            masks, truth = explain_score.lesions(exams, plane, e, size), exams.truth[e]
+            store, e = load_frames(exams.subset([e]), plane, size), 0
+        seen = explained(args, found, store)
+        maps, shares = seen.maps(size, size).cpu().numpy(), seen.shares().cpu().numpy()
+        for l, label in enumerate(record["labels"]):
+            path = picture_path(args.to, folder, name, label)
+            mask = masks[label].numpy() if label in masks else None
+            known = "" if truth is None else f", truth {truth[l]}"
+            told = f"score {number(float(seen.scores[l]))} (threshold {number(operating.threshold[l])}{known})"
+            outline = "" if mask is None else "; the outline is the lesion"
+            title = (f"{record['method']} {plane} seed {record['seed']}, exam {name}, {label}: {told}\n"
+                     f"{args.by}: frames by their share of the evidence{outline}")  # fmt: skip
+            explain_pictures.sheet(path, store.data.numpy(), maps[l], shares[l], mask, title)
+            best = ", ".join(f"{t + 1} ({shares[l, t]:.0%})" for t in shares[l].argsort()[::-1][:3])
+            yield f"{record['method']} {plane} seed {record['seed']} {name} {label}: {told}; frames {best}: {path}"
+    if exams is not None and not explain_score.has_masks(exams):
+        yield f"{exams.root}: holds no lesion masks, so where {record['method']} looks can be seen but not scored"
+
+
+def is_volume(word: str) -> bool:
+    return word.endswith((".npy", ".pck")) or Path(word).is_file()
+
+
+def picture_path(to: Path | None, folder: Path, exam: str, label: str) -> Path:
+    name = f"explain-{exam}-{label}.png"
+    return to / f"{folder.name}-{name}" if to else folder / name
+
+
+def explained(args: argparse.Namespace, found: Stored, store: FrameStore) -> Explained:
+    """The one exam in `store`."""
+    device = next(found.model.head.parameters()).device
+    terms = (found.model, store.to(device), torch.tensor([0]), found.config.clip, found.config.downstream, found.record["seed"])
+    if args.by == "occlusion":
+        return next(occlusion(*terms, args.grid, bar(f"{found.record['method']} {found.record['plane']}")))
+    return next(gradcam(*terms, args.layer))
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------------
+def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
+    """Scores every run, tells of it in a table, and puts the figures into results.csv."""
+    results.read(args.results)  # a file that cannot be added to is named now
+    lines = []
+    for k, folder in enumerate(folders):
+        began = time.monotonic()
+        found = stored(folder, device)
+        exams = reported(folder, found.record, args.data)
+        if not explain_score.has_masks(exams):
+            raise UserError(f"{exams.root}: holds no lesion masks (masks/{exams.split}/PLANE/ID.npz), so there is nothing to score; "
+                            "without --score there are pictures")  # fmt: skip
+        name = f"{found.record['method']} {found.record['plane']} seed {found.record['seed']}"
+        result, looked, store = explain_score.score(folder, found, exams, bar(name))
+        title = f"{name}: share of the evidence that lies in the lesion, the exams with most, median and least; the outline is the lesion"
+        explain_pictures.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
+        lines += table_lines(found.record, exams, result)
+        say(f"[{k + 1}/{len(folders)}] {name}: {time.monotonic() - began:.0f} s")
+        rows = Scored(list(siblings(folder, found.record).values())).rows()
+        results.upsert(args.results, rows)
+    print("\n".join(aligned(HEAD, lines)))
+    print(f"\n{FOOT}\nFigures: {args.results}")
+
+
+HEAD = ["method", "plane", "label", "seed", "exams"]
+HEAD += [word for name in pointing.FIGURES for word in (name, "95 %", "random", "centre")] + [pointing.SANITY]
+FOOT = ("Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of a guess in the middle of the volume. "
+        "sanity: rank correlation with the maps of shuffled weights.")  # fmt: skip
+
+
+def table_lines(record: dict, exams: ExamSet, result: dict) -> list[list[str]]:
+    lines = []
+    for label in (*exams.labels, MACRO):
+        row = result["figures"][label]
+        cells = [record["method"], record["plane"], label, str(record["seed"]), str(row["pointed_exams"])]
+        for name in pointing.FIGURES:
+            ends = "", "_low", "_high", "_random", "_centre"
+            value, low, high, chance, middle = (row.get(f"{name}{end}", math.nan) for end in ends)
+            cells += [number(value), f"{number(low)}-{number(high)}", number(chance), number(middle)]
+        lines.append([*cells, number(row.get(pointing.SANITY, math.nan), 2)])
+    return lines

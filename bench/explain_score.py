@@ -1,0 +1,119 @@
+"""One cell's explanations, scored against the lesions that the data knows of -> explain.json and explain.png beside its run.json."""
+
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sslm_core.errors import UserError
+from sslm_core.exams import MACRO, ExamSet
+from sslm_core.explain import Explained, Layer, gradcam, shuffled
+from sslm_core.files import write_atomic
+from sslm_core.frames import FrameStore, Progress, load_frames
+from sslm_core.reading import LARGEST, opened
+from sslm_core.seeds import derive
+
+from . import intervals, pointing
+from .models import Stored
+from .records import read_json
+
+FILE = "explain.json"
+MASKS = "masks"  # DATA/masks/SPLIT/PLANE/ID.npz: of each label that is 1 a volume of bool
+SANE = 24  # exams that the check with shuffled weights is made on
+RESAMPLES = 2000  # as behind the other bounds of a stored row
+
+
+def has_masks(exams: ExamSet) -> bool:
+    return (exams.root / MASKS / exams.split).is_dir()
+
+
+def lesions(exams: ExamSet, plane: str, e: int, size: int) -> dict[str, torch.Tensor]:
+    """Label -> bool [T, size, size], of the labels that exam e has a mask for; none where the data has no masks."""
+    path = exams.root / MASKS / exams.split / plane / f"{exams.ids[e]}.npz"
+    if not has_masks(exams):
+        return {}
+    shape = tuple(exams.shapes[exams.planes.index(plane), e])
+    try:
+        with opened(path, LARGEST) as file, np.load(file, allow_pickle=False) as found:
+            masks = {label: torch.from_numpy(found[label]) for label in found.files if label in exams.labels}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable file of masks ({error}); make the data set again") from None
+    for label, mask in masks.items():
+        if mask.dtype != torch.bool or tuple(mask.shape) != shape:
+            raise UserError(f"{path}: {label} is {mask.dtype} {tuple(mask.shape)}, expected bool {shape}; make the data set again")
+    return {label: F.adaptive_max_pool2d(mask[:, None].float(), size)[:, 0] > 0 for label, mask in masks.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What a cell's model was found to look at in one reported exam that has a lesion, and where the lesions are."""
+
+    exam: int
+    found: Explained
+    masks: dict[str, torch.Tensor]
+    energy: dict[str, float]  # of each scored label
+
+
+def score(folder: Path, stored: Stored, exams: ExamSet, progress: Progress, layer: Layer = "auto") -> tuple[dict, list[Looked], FrameStore]:
+    """Scores all reported positives whose lesion lies on frames that the model has seen, and stores the figures in `folder`."""
+    record, size = stored.record, stored.frame
+    plane, labels = record["plane"], exams.labels
+    device = next(stored.model.head.parameters()).device
+    store = load_frames(exams, plane, size)
+    positives = torch.from_numpy(np.flatnonzero(exams.truth.any(1)))
+    terms = (positives, stored.config.clip, stored.config.downstream, record["seed"], layer)
+    names = [f"{name}{end}" for name in pointing.FIGURES for end in ("", "_random", "_centre")]
+    each = {name: np.full(exams.truth.shape, np.nan) for name in (*names, pointing.SANITY, "sanity_head")}
+    here = store.to(device)
+    looked = []
+    for e, found in zip(progress(positives.tolist(), "explaining"), gradcam(stored.model, here, *terms)):
+        found = Explained(*(part.cpu() for part in (found.scores, found.evidence, found.seen)))
+        masks = lesions(exams, plane, e, size)
+        looked.append(Looked(e, found, masks, {}))
+        maps = found.maps(size, size)[:, found.seen]
+        for l, label in enumerate(labels):
+            if label not in masks or not (mask := masks[label][found.seen]).any():
+                continue
+            chance = pointing.random_maps((len(mask), *found.evidence.shape[2:]), size, size, derive(0, exams.ids[e], label))
+            middle = pointing.centre(len(found.seen), size, size)[found.seen]
+            for end, of in (("", maps[l]), ("_random", chance), ("_centre", middle)):
+                for name, value in pointing.figures(of, mask).items():
+                    each[f"{name}{end}"][e, l] = float(value.mean())
+            looked[-1].energy[label] = each["energy"][e, l]
+    some = np.linspace(0, len(looked) - 1, min(SANE, len(looked))).round().astype(int)
+    for name, parts in (("sanity_head", ("head",)), (pointing.SANITY, ("backbone", "head"))):
+        other = gradcam(shuffled(stored.model, record["seed"], parts), here, positives[some], *terms[1:])
+        for k, found in zip(progress(some.tolist(), f"shuffled {' and '.join(parts)}"), other):
+            first = looked[k]
+            for l, label in enumerate(labels):
+                if label in first.energy:
+                    maps = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
+                    each[name][first.exam, l] = pointing.rank_correlation(*maps)
+    result = _stored(record, exams, each, layer)
+    write_atomic(folder / FILE, lambda path: path.write_text(json.dumps(result, indent=1)))
+    return result, looked, store
+
+
+def _stored(record: dict, exams: ExamSet, each: dict[str, np.ndarray], layer: str) -> dict:
+    """The content of explain.json: figures by label and macro, and the exams' own, by label and id."""
+    resamples = intervals.weights(exams.truth, RESAMPLES)
+    rows = dict(zip((*exams.labels, MACRO), pointing.summary(each, exams.truth, resamples)))
+    reasons = {label: "no reported exam has a lesion of this label on a frame that was seen" for label in exams.labels
+               if not rows[label]["pointed_exams"]}  # fmt: skip
+    if reasons:
+        reasons[MACRO] = f"undefined for {', '.join(reasons)}"
+    of_exams = {label: {name: {i: round(float(v), 6) for i, v in zip(exams.ids, value[:, l]) if math.isfinite(v)}
+                        for name, value in each.items()} for l, label in enumerate(exams.labels)}  # fmt: skip
+    return {"config": record["config"], "layer": layer, "figures": rows, "reasons": reasons, "exams": of_exams}
+
+
+def read(folder: Path, record: dict) -> dict | None:
+    """What `score` has stored for this run; None where it was not scored, or another run has since taken its place."""
+    path = folder / FILE
+    found = read_json(path) if path.exists() else None
+    return found if found and found.get("config") == record["config"] else None
