@@ -104,7 +104,7 @@ def pictures(args: argparse.Namespace, folder: Path, found: Stored, words: list[
             store, e, masks, truth, name = store_of([read_volume(Path(word))], size), 0, {}, None, Path(word).stem
         else:
             if word not in exams.ids:
-                raise UserError(f"{word}: no folder, no file, and no reported exam of {folder}, which are {exams.ids[0]} to {exams.ids[-1]}")
+                raise UserError(f"{word}: no folder, file or reported exam of {folder} ({exams.ids[0]} to {exams.ids[-1]})")
             e, name = exams.ids.index(word), word
             masks, truth = explain_score.lesions(exams, plane, e, size), exams.truth[e]
             store, e = load_frames(exams.subset([e]), plane, size), 0
@@ -169,7 +169,7 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
 
 HEAD = ["method", "plane", "label", "seed", "exams"]
 HEAD += [word for name in pointing.FIGURES for word in (name, "95 %", "random", "centre")] + [pointing.SANITY]
-FOOT = ("Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of a guess in the middle of the volume. "
+FOOT = ("Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of the middle of the volume. "
         "sanity: rank correlation with the maps of shuffled weights.")  # fmt: skip
 
 

@@ -23,22 +23,22 @@ def _panel(axes, frame: np.ndarray, heat: np.ndarray, mask: np.ndarray | None, t
     axes.set_title(title, color="white", fontsize=9)
 
 
-def _sheet(path: Path, rows: int, columns: int, title: str, draw) -> Path:
-    """A black sheet of rows x columns axes, filled by draw(axes), below a title; written whole or not at all."""
+def _sheet(path: Path, rows: int, columns: int, title: str, draw, lines: int = 1) -> Path:
+    """A black sheet of rows x columns axes, each with a title of `lines`, filled by draw(axes), below a title."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     top = 0.25 + 0.2 * (title.count("\n") + 1)  # inches
-    height = 2.1 * rows + top
+    height = (1.9 + 0.18 * lines) * rows + top
     figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, height), facecolor="black", squeeze=False)
     for one in axes.flat:
         one.axis("off")
     draw(axes)
     figure.suptitle(title, color="white", fontsize=10, y=1 - 0.08 / height, va="top")
-    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - (top + 0.1) / height, 0.03, 0.12)
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=80, format="png", facecolor="black"))
+    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - (top + 0.16 * lines) / height, 0.03, 0.11 * lines)
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png", facecolor="black"))
     plt.close(figure)
     return path
 
@@ -74,4 +74,4 @@ def gallery(path: Path, looked: list[Looked], store: FrameStore, ids: tuple[str,
                 _panel(axes[row, 2 * k], frames[looks], maps[looks], mask[looks], f"{title}\nmost evidence: frame {looks + 1}")
                 _panel(axes[row, 2 * k + 1], frames[holds], maps[holds], mask[holds], f"largest lesion: frame {holds + 1}")
 
-    return _sheet(path, len(found), COLUMNS, title, draw)
+    return _sheet(path, len(found), COLUMNS, title, draw, lines=2)

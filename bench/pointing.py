@@ -23,20 +23,23 @@ SPREAD = 1 / 6  # of the centre's Gaussian, as a share of each axis
 def figures(maps: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
     """FIGURES of maps [..., T, H, W], 0 or more, against one mask, bool [T, H, W], of at least one voxel: each [...], in 0..1.
 
-    pointing: whether the largest value lies in the lesion or within TOLERANCE of it, in its frame; of places that tie, the share that
-    does. energy: the share of the map's sum that lies in the lesion. retrieval: whether the frame with the largest mean holds some of
-    the lesion; of frames that tie, the share that does.
+    pointing: of the frames that hold some of the lesion, the share in which the frame's largest value lies in it or within TOLERANCE of
+    it. energy: the share of the whole map's sum that lies in the lesion. retrieval: whether the frame with the largest mean holds some
+    of the lesion. Of places or frames that tie, the share that does.
     """
     reach = max(1, round(TOLERANCE * mask.shape[-1]))
     near = F.max_pool2d(mask[:, None].float(), 2 * reach + 1, 1, reach)[:, 0] > 0
-    flat, frames = maps.flatten(-3), maps.mean((-2, -1))  # [..., T * H * W], [..., T]
-    total = flat.sum(-1)
-    energy = torch.where(total > 0, (flat * mask.flatten()).sum(-1) / total.clamp(min=1e-30), mask.float().mean())
-    return {"pointing": _largest(flat, near.flatten()), "energy": energy, "retrieval": _largest(frames, mask.any(-1).any(-1))}
+    holding = mask.any(-1).any(-1)  # [T]
+    total = maps.sum((-3, -2, -1))
+    return {
+        "pointing": _largest(maps[..., holding, :, :].flatten(-2), near[holding].flatten(-2)).mean(-1),
+        "energy": torch.where(total > 0, (maps * mask).sum((-3, -2, -1)) / total.clamp(min=1e-30), mask.float().mean()),
+        "retrieval": _largest(maps.mean((-2, -1)), holding),
+    }
 
 
 def _largest(values: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Of the places [..., N] with the largest value, the share that is `right` [N]; values apart by rounding tie."""
+    """Of the places [..., N] with the largest value, the share that is `right` [..., N]; values apart by rounding tie."""
     tied = values >= values.amax(-1, keepdim=True) * (1 - 1e-5)
     return (tied & right).sum(-1) / tied.sum(-1)
 

@@ -75,7 +75,7 @@ def layer_of(model: ClipModel, frame: int, layer: Layer = "auto") -> nn.Module:
             hooks.callback(module.register_forward_hook(note).remove)
         model.backbone(torch.zeros(1, 1, frame, frame, device=next(model.head.parameters()).device))
     if not last:
-        raise UserError(f"{type(model.backbone).__name__}: no layer has maps of more than one place, so there is nothing to lay over a frame")
+        raise UserError(f"{type(model.backbone).__name__}: no layer has maps of more than one place: nothing to lay over a frame")
     return last[0]
 
 

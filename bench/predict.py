@@ -1,0 +1,159 @@
+"""`python -m bench predict`: exams from files to answers, by the stored runs of a method's planes.
+
+Every plane's model scores the volume of its plane; the planes at hand are joined as in results.csv, by weights from tune. Thresholds
+and calibration were chosen on tune too. No figure of it is a diagnosis.
+"""
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sslm_core.downstream import predict
+from sslm_core.errors import UserError, printable
+from sslm_core.exams import ENSEMBLES, read_volume
+from sslm_core.explain import gradcam
+from sslm_core.frames import store_of
+from sslm_core.reading import listed
+
+from . import explain_pictures, metrics
+from .explain import prepared
+from .models import Stored, siblings, stored
+from .records import read_scores
+from .text import aligned, number
+
+NOTE = "No medical device, and no diagnosis: a figure of research."
+ENSEMBLE = next(iter(ENSEMBLES))
+SUFFIXES = (".npy", ".pck")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run; those in the other planes are found beside it")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH",
+                        help="an exam: a folder of PLANE.npy, or one volume; or exams: a folder of PLANE/ID.npy")  # fmt: skip
+    parser.add_argument("--plane", help="of a PATH that is one volume (default: that of RUN)")
+    parser.add_argument("--overlay", type=Path, metavar="FOLDER", help="write pictures of where the models look, as `explain` does")
+    parser.add_argument("--json", action="store_true", help="print JSON, an object for each exam on a line")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
+
+
+def main(args: argparse.Namespace) -> None:
+    readers = Readers.of(args.run, prepared(args.device))
+    for name, volumes in exams_of(args.paths, args.plane or readers.plane, readers.planes):
+        answer = readers.answer(name, volumes, args.overlay)
+        print(json.dumps(answer) if args.json else text(answer), flush=True)
+
+
+def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tuple[str, dict[str, Path]]]:
+    """(name, plane -> file) of each exam in `paths`; `plane` is that of single volumes, `planes` are those that there are."""
+    found: dict[str, dict[str, Path]] = {}
+    if plane not in planes:
+        raise UserError(f"--plane {plane}: expected one of {', '.join(planes)}")
+    for path in paths:
+        if not path.is_dir():
+            files = {(path.stem, plane): path}
+        else:
+            inside = {Path(entry.path) for entry in listed(path, path)}
+            files = {(path.resolve().name, one.stem): one for one in inside if one.suffix in SUFFIXES and one.stem in planes}
+            for folder in sorted(one for one in inside if one.is_dir() and one.name in planes):
+                files |= {(Path(e.name).stem, folder.name): Path(e.path) for e in listed(path, folder) if Path(e.name).suffix in SUFFIXES}
+        if not files:
+            raise UserError(f"{path}: holds no volume of {', '.join(planes)}; it needs PLANE.npy of one exam, or PLANE/ID.npy of some")
+        for (name, at), file in sorted(files.items()):
+            if at in found.setdefault(name, {}):
+                raise UserError(f"{file}: a second {at} volume of exam {name}, beside {found[name][at]}; give one of them")
+            found[name][at] = file
+    return list(found.items())
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The models of a method's planes, and what tune says of their scores."""
+
+    plane: str  # of the run that was named
+    models: dict[str, Stored]
+    tune_truth: object  # [E, L]
+    tune: dict  # plane -> [E, L]
+    device: str
+
+    @classmethod
+    def of(cls, folder: Path, device: str) -> "Readers":
+        first = stored(folder, device)
+        models, tune, ids, truth = {}, {}, None, None
+        for plane, other in siblings(folder, first.record).items():
+            models[plane] = first if plane == first.record["plane"] else stored(other, device)
+            some, now, tune[plane] = read_scores(other / "scores.csv")["tune"]
+            if ids not in (None, some):
+                raise UserError(f"{other}: not tuned on the exams of {folder}; run both again with --force")
+            ids, truth = some, now
+        return cls(first.record["plane"], models, truth, tune, device)
+
+    @property
+    def record(self) -> dict:
+        return self.models[self.plane].record
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """Of the data that was trained on, whether a run is stored or not."""
+        return tuple(self.record["planes"])
+
+    def answer(self, name: str, volumes: dict[str, Path], overlay: Path | None) -> dict:
+        """Scores of an exam with these files, as JSON has them. Raises UserError where no plane can be scored."""
+        began = time.perf_counter()
+        missing = {plane: "no volume" if plane not in volumes else "no stored run" for plane in self.planes
+                   if plane not in volumes or plane not in self.models}  # fmt: skip
+        scores = {}
+        for plane in self.planes:
+            if plane in missing:
+                continue
+            found = self.models[plane]
+            store, one = store_of([read_volume(volumes[plane])], found.frame).to(self.device), torch.tensor([0])
+            terms = (found.model, store, one, found.config.clip, found.config.downstream, found.record["seed"])
+            scores[plane] = predict(*terms).cpu().double().numpy()  # [1, L]
+            if overlay:
+                self._draw(overlay, name, plane, terms)
+        if not scores:
+            raise UserError(f"exam {name}: no plane can be scored ({', '.join(f'{p}: {why}' for p, why in missing.items())})")
+        tune = {plane: self.tune[plane] for plane in scores}
+        if len(scores) > 1:
+            tune[ENSEMBLE], scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, dict(tune), dict(scores), ENSEMBLES[ENSEMBLE])
+        chosen = {plane: metrics.choose(self.tune_truth, tune[plane], self.record["minority"]) for plane in scores}
+        labels = {label: {plane: _told(float(scores[plane][0, l]), chosen[plane], l) for plane in scores}
+                  for l, label in enumerate(self.record["labels"])}  # fmt: skip
+        known = {key: self.record[key] for key in ("method", "variant", "seed", "preset", "dataset")}
+        return {"exam": name, **known, "labels": labels, "missing": missing, "seconds": time.perf_counter() - began, "note": NOTE}
+
+    def _draw(self, folder: Path, name: str, plane: str, terms: tuple) -> None:
+        found, frames = next(gradcam(*terms)), terms[1].data.cpu().numpy()
+        maps, shares = (part.cpu().numpy() for part in (found.maps(*frames.shape[1:]), found.shares()))
+        for l, label in enumerate(self.record["labels"]):
+            told = f"{self.record['method']} {plane} seed {self.record['seed']}, exam {name}, {label}: score {number(float(found.scores[l]))}"
+            explain_pictures.sheet(folder / f"explain-{name}-{plane}-{label}.png", frames, maps[l], shares[l], None, f"{told}\n{NOTE}")
+
+
+def _told(score: float, chosen: metrics.Operating, l: int) -> dict:
+    """What is said of one score; null where tune could choose nothing."""
+    threshold, probability = chosen.threshold[l], float(metrics.calibrated(score, chosen, l))
+    known = math.isfinite(threshold)
+    return {"score": score, "threshold": threshold if known else None, "positive": score >= threshold if known else None,
+            "probability": probability if math.isfinite(probability) else None}  # fmt: skip
+
+
+def text(answer: dict) -> str:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else number(value)
+
+    lines = []
+    for label, of in answer["labels"].items():
+        for plane, told in sorted(of.items(), key=lambda item: item[0] != ENSEMBLE):
+            call = {None: "-", True: "positive", False: "negative"}[told["positive"]]
+            lines.append([label, plane, shown(told["score"]), shown(told["threshold"]), call, shown(told["probability"])])
+    method = " ".join(filter(None, (answer["method"], answer["variant"])))
+    missing = [f"{plane}: {why}, left out" for plane, why in answer["missing"].items()]
+    return "\n".join([f"exam {printable(answer['exam'])}, {method}, seed {answer['seed']}",
+                      *aligned(["label", "plane", "score", "threshold", "call", "probability"], lines), *missing,
+                      f"{answer['seconds']:.2f} s from file to answer. {NOTE}"])  # fmt: skip
