@@ -131,8 +131,9 @@ class Readers:
         found, frames = next(gradcam(*terms)), terms[1].data.cpu().numpy()
         maps, shares = (part.cpu().numpy() for part in (found.maps(*frames.shape[1:]), found.shares()))
         for l, label in enumerate(self.record["labels"]):
-            told = f"{self.record['method']} {plane} seed {self.record['seed']}, exam {name}, {label}: score {number(float(found.scores[l]))}"
-            explain_pictures.sheet(folder / f"explain-{name}-{plane}-{label}.png", frames, maps[l], shares[l], None, f"{told}\n{NOTE}")
+            told = f"{self.record['method']} {plane}, exam {name}, {label}: score {number(float(found.scores[l]))}"
+            path = folder / f"explain-{name}-{plane}-{label}.png"
+            explain_pictures.sheet(path, frames, maps[l], shares[l], None, f"{told}\n{NOTE}")
 
 
 def _told(score: float, chosen: metrics.Operating, l: int) -> dict:

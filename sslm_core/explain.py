@@ -141,7 +141,7 @@ class _Clips:
 
 
 def _maps(model: ClipModel, store: FrameStore, rows: torch.Tensor, config: DownstreamConfig) -> torch.Tensor:
-    """The backbone's maps of rows of the store [N, C, h, w], as exact as they are."""
+    """The backbone's maps of rows of the store [N, C, h, w], not rounded as stored ones are: derivatives pass."""
     out = []
     for part, some in store.ahead((some,) for some in rows.split(BATCH)):
         with autocast(store.device, config.dtype):

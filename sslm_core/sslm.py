@@ -1,4 +1,7 @@
-"""The method at a glance: pretrain -> freeze -> features -> fit -> predict; or, as an ablation, pretrain -> fit end to end."""
+"""The method at a glance: pretrain -> freeze -> features -> fit -> predict; or, as an ablation, pretrain -> fit end to end.
+
+`__all__` is what one needs to run it on arrays of one's own.
+"""
 
 from dataclasses import dataclass, field, replace
 
@@ -7,13 +10,17 @@ import torch
 from .cache import Cache
 from .clips import ClipConfig, clip_warp
 from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, FrameClips, Loss, Sampling, bce, fit, predict
-from .encoder import Encoder, EncoderConfig, frozen
+from .encoder import Encoder, EncoderConfig, frozen, size
+from .explain import gradcam, occlusion
 from .features import Features, Scale
-from .frames import FrameStore, Progress, quiet
+from .frames import FrameStore, Progress, quiet, store_of
 from .heads import clip_head
 from .jigsaw import Jigsaw, JigsawConfig
 from .pretext import PretextConfig, Pretrained, pretrain
 from .seeds import seeded
+
+__all__ = ["SSLMConfig", "EncoderConfig", "JigsawConfig", "PretextConfig", "ClipConfig", "DownstreamConfig", "size", "store_of",
+           "pretext", "diagnose", "finetune", "predict", "gradcam", "occlusion"]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from bench.records import read_scores
 from sslm_core.downstream import predict
 from sslm_core.errors import UserError
 from sslm_core.exams import read_split
+from sslm_core.explain import gradcam
 from sslm_core.frames import load_frames
 from tests.test_bench import TINY
 
@@ -37,6 +38,17 @@ def test_a_stored_model_scores_as_it_did(cells, exams_folder, method):
     again = predict(found.model, frames, numbers, found.config.clip, found.config.downstream, found.record["seed"])
     assert torch.allclose(again, torch.tensor(score, dtype=torch.float32), atol=1e-5)
     assert found.model.frozen == (method not in ("supervised", "supervised-small", "imagenet-finetuned"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_any_method_looks_can_be_asked(cells, exams_folder, method):
+    found, exams = stored(cells[method]), read_split(exams_folder, "valid")
+    terms = (load_frames(exams, "axial", found.frame), torch.arange(3), found.config.clip, found.config.downstream, found.record["seed"])
+    scores = predict(found.model, *terms)
+    for layer in ("auto", "encoder"):
+        looks = list(gradcam(found.model, *terms, layer))
+        assert all(look.evidence[0, 0].numel() > 1 and look.evidence.max() > 0 for look in looks)
+        assert torch.allclose(torch.stack([look.scores for look in looks]), scores, atol=2e-3)  # predict's maps are rounded
 
 
 def test_cells_with_one_frozen_backbone_share_its_file(cells):
