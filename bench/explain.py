@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import torch
 
 from sslm_core.errors import UserError
@@ -19,14 +20,15 @@ from sslm_core.explain import GRID, Explained, Layer, gradcam, occlusion
 from sslm_core.frames import FrameStore, load_frames, store_of
 from sslm_core.memory import keep_pages
 
-from . import explain_pictures, explain_score, pointing, results
+from . import explain_pictures, explain_score, intervals, pointing, results
 from .methods import METHODS
 from .models import Stored, cells, reported, siblings, stored
 from .options import device_of, listed, seed_number
 from .records import read_json
-from .results import Scored
+from .results import GROUP, Scored
 from .run import pin_kernels
 from .sweep import bar, say
+from .table import REFERENCE
 from .text import aligned, number
 
 
@@ -147,7 +149,7 @@ def explained(args: argparse.Namespace, found: Stored, store: FrameStore) -> Exp
 def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
     """Scores every run, tells of it in a table, and puts the figures into results.csv."""
     results.read(args.results)  # a file that cannot be added to is named now
-    lines = []
+    lines, compared = [], Comparison()
     for k, folder in enumerate(folders):
         began = time.monotonic()
         found = stored(folder, device)
@@ -160,11 +162,10 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
         title = f"{name}: share of the evidence that lies in the lesion, the exams with most, median and least; the outline is the lesion"
         explain_pictures.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
         lines += table_lines(found.record, exams, result)
+        compared.add(found.record, exams, result)
         say(f"[{k + 1}/{len(folders)}] {name}: {time.monotonic() - began:.0f} s")
-        rows = Scored(list(siblings(folder, found.record).values())).rows()
-        results.upsert(args.results, rows)
-    print("\n".join(aligned(HEAD, lines)))
-    print(f"\n{FOOT}\nFigures: {args.results}")
+        results.upsert(args.results, Scored(list(siblings(folder, found.record).values())).rows())
+    print("\n".join([*aligned(HEAD, lines), "", FOOT, *compared.lines(), f"Figures: {args.results}"]))
 
 
 HEAD = ["method", "plane", "label", "seed", "exams"]
@@ -184,3 +185,28 @@ def table_lines(record: dict, exams: ExamSet, result: dict) -> list[list[str]]:
             cells += [number(value), f"{number(low)}-{number(high)}", number(chance), number(middle)]
         lines.append([*cells, number(row.get(pointing.SANITY, math.nan), 2)])
     return lines
+
+
+class Comparison:
+    """Where other methods look against where REFERENCE looks, plane by plane, paired over the exams that both were scored on."""
+
+    def __init__(self):
+        self.draws: dict[tuple, list] = {}  # (group of runs, plane, method, figure) -> macro draws [1 + R] of each seed
+
+    def add(self, record: dict, exams: ExamSet, result: dict) -> None:
+        resamples = intervals.weights(exams.truth)
+        group = tuple(record[name] for name in (*GROUP, "variant"))
+        for figure in pointing.FIGURES:
+            draws = intervals.mean_draws(explain_score.values(result, exams, figure), resamples)[:, -1]
+            self.draws.setdefault((group, record["plane"], record["method"], figure), []).append(draws)
+
+    def lines(self) -> list[str]:
+        pairs = [(key, (*key[:2], REFERENCE, key[3])) for key in self.draws if key[2] != REFERENCE]
+        pairs = [(other, mine) for other, mine in pairs if mine in self.draws]
+        found = [intervals.paired(*(np.stack(self.draws[key], 1) for key in (mine, other))) for other, mine in pairs]
+        told: dict[tuple, list[str]] = {}
+        for (other, _), e, p in zip(pairs, found, intervals.holm([e.p for e in found])):
+            text = f"{other[3]} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]: {intervals.verdict(e, p)}"
+            told.setdefault(other[:3], []).append(text if math.isfinite(e.value) else f"{other[3]} undefined on these exams")
+        lines = [f"{REFERENCE} against {method}, {plane}, macro: {'; '.join(parts)}." for (_, plane, method), parts in told.items()]
+        return [*lines, f"Verdicts hold for the {found[0].over}, after Holm over these {len(found)}."] if found else []

@@ -112,6 +112,11 @@ def _stored(record: dict, exams: ExamSet, each: dict[str, np.ndarray], layer: st
     return {"config": record["config"], "layer": layer, "figures": rows, "reasons": reasons, "exams": of_exams}
 
 
+def values(result: dict, exams: ExamSet, name: str) -> np.ndarray:
+    """The exams' own figures, from what `score` has stored: [E, L], NaN for exams that were not scored."""
+    return np.array([[result["exams"][label][name].get(i, math.nan) for label in exams.labels] for i in exams.ids])
+
+
 def read(folder: Path, record: dict) -> dict | None:
     """What `score` has stored for this run; None where it was not scored, or another run has since taken its place."""
     path = folder / FILE

@@ -233,7 +233,12 @@ def test_scores_against_lesions(home, capsys):
     before = read(home / "results.csv")
     assert explain(home, home / "runs", "--score", "--results", home / "results.csv") == 0
     table = capsys.readouterr().out
-    assert "supervised-small" in table and "pointing" in table and table.count("macro") == 4
+    assert table.count(" macro ") == 4 and "sanity" in table
+    for plane in ("axial", "sagittal"):
+        told = re.search(rf"^sslm against supervised-small, {plane}, macro: pointing (\S+) \[.*energy .*retrieval .*\.$", table, re.M)[1]
+        each = [next(float(row["pointing"]) for row in read(home / "results.csv") if (row["method"], row["plane"], row["label"])
+                     == (method, plane, "macro")) for method in ("sslm", "supervised-small")]  # fmt: skip
+        assert float(told) == pytest.approx(each[0] - each[1], abs=6e-4)
     rows = read(home / "results.csv")
     assert [row | dict.fromkeys(pointing.COLUMNS, "") for row in rows] == before  # nothing else has changed
     for row in rows:

@@ -47,7 +47,7 @@ def test_where_any_method_looks_can_be_asked(cells, exams_folder, method):
     scores = predict(found.model, *terms)
     for layer in ("auto", "encoder"):
         looks = list(gradcam(found.model, *terms, layer))
-        assert all(look.evidence[0, 0].numel() > 1 and look.evidence.max() > 0 for look in looks)
+        assert all(look.evidence[0, 0].numel() > 1 for look in looks) and any(look.evidence.max() > 0 for look in looks)
         assert torch.allclose(torch.stack([look.scores for look in looks]), scores, atol=2e-3)  # predict's maps are rounded
 
 
