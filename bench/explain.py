@@ -22,9 +22,9 @@ from sslm_core.memory import keep_pages
 
 from . import explain_pictures, explain_score, intervals, pointing, results
 from .methods import METHODS
-from .models import Stored, cells, reported, siblings, stored
+from .models import LAYOUT, Stored, cells, record_of, reported, siblings, stored
 from .options import device_of, listed, seed_number
-from .records import read_json
+from .presets import PRESETS
 from .results import GROUP, Scored
 from .run import pin_kernels
 from .sweep import bar, say
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folders of runs, or folders that hold some; and exams: ids of reported ones, or volume files")  # fmt: skip
     parser.add_argument("--score", action="store_true",
                         help="instead of pictures of exams: all reported ones with lesions, scored against their masks")  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="score anew what is scored")
     parser.add_argument("--methods", help="of the runs those of these methods, comma-separated")
     parser.add_argument("--planes", help="of the runs those in these planes, comma-separated")
     parser.add_argument("--seeds", help="of the runs those of these seeds, comma-separated")
@@ -52,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    device = prepared(args.device)
     if args.score and (args.by == "occlusion" or args.to or args.layer != "auto"):
         raise UserError("--score: takes neither --by occlusion nor --layer nor --to: results.csv has one figure of each kind")
     folders, exams = chosen(args)
@@ -60,6 +60,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError("explain: no exam; name ids of reported exams or volume files, or score all with --score")
     if args.score and exams:
         raise UserError(f"{exams[0]}: --score scores all reported exams with a lesion; name no exam, and a folder that exists as RUN")
+    device = prepared(args.device, folders[0])
     if args.score:
         score(args, folders, device)
         return
@@ -69,10 +70,16 @@ def main(args: argparse.Namespace) -> None:
             print(line, flush=True)
 
 
-def prepared(name: str) -> str:
-    """The device of --device, and this process made ready for it."""
+def prepared(name: str, folder: Path) -> str:
+    """The device of --device, and this process made ready for it as that of the run in `folder` was."""
     device = device_of(name)
-    pin_kernels() if device == "cuda" else keep_pages()
+    if device == "cuda":
+        pin_kernels()
+        return device
+    keep_pages()
+    preset = record_of(folder)["preset"]
+    if preset in PRESETS and PRESETS[preset].threads:
+        torch.set_num_threads(PRESETS[preset].threads)
     return device
 
 
@@ -81,8 +88,8 @@ def chosen(args: argparse.Namespace) -> tuple[list[Path], list[str]]:
     folders = list(dict.fromkeys(cell for word in args.what if Path(word).is_dir() for cell in cells(Path(word))))
     exams = [word for word in args.what if not Path(word).is_dir()]
     if not folders:
-        raise UserError(f"{args.what[0]}: no such folder; name a run, as runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE, or a folder of some")
-    records = {folder: read_json(folder / "run.json") for folder in folders}
+        raise UserError(f"{args.what[0]}: no such folder; name a run, as {LAYOUT}, or a folder of some")
+    records = {folder: record_of(folder) for folder in folders}
     planes = listed(args.planes, (), {record["plane"] for record in records.values()}, "--planes")
     methods = listed(args.methods, (), METHODS, "--methods")
     seeds = [seed_number(text) for text in args.seeds.split(",")] if args.seeds else []
@@ -152,19 +159,22 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
     lines, compared = [], Comparison()
     for k, folder in enumerate(folders):
         began = time.monotonic()
-        found = stored(folder, device)
-        exams = reported(folder, found.record, args.data)
+        record = record_of(folder)
+        exams = reported(folder, record, args.data)
         if not explain_score.has_masks(exams):
             raise UserError(f"{exams.root}: holds no lesion masks (masks/{exams.split}/PLANE/ID.npz), so there is nothing to score; "
                             "without --score there are pictures")  # fmt: skip
-        name = f"{found.record['method']} {found.record['plane']} seed {found.record['seed']}"
-        result, looked, store = explain_score.score(folder, found, exams, bar(name))
-        title = f"{name}: share of the evidence that lies in the lesion, the exams with most, median and least; the outline is the lesion"
-        explain_pictures.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
-        lines += table_lines(found.record, exams, result)
-        compared.add(found.record, exams, result)
-        say(f"[{k + 1}/{len(folders)}] {name}: {time.monotonic() - began:.0f} s")
-        results.upsert(args.results, Scored(list(siblings(folder, found.record).values())).rows())
+        name = f"{record['method']} {record['plane']} seed {record['seed']}"
+        result = None if args.force else explain_score.read(folder, record)
+        if not result:
+            result, looked, store = explain_score.score(stored(folder, device), exams, bar(name))
+            title = f"{name}: the exams with most, median and least of the evidence in the lesion, which is outlined"
+            explain_pictures.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
+            explain_score.keep(folder, result)  # last: what is kept is not made again
+            say(f"[{k + 1}/{len(folders)}] {name}: {time.monotonic() - began:.0f} s")
+        lines += table_lines(record, exams, result)
+        compared.add(record, exams, result)
+        results.upsert(args.results, Scored(list(siblings(folder, record).values())).rows())
     print("\n".join([*aligned(HEAD, lines), "", FOOT, *compared.lines(), f"Figures: {args.results}"]))
 
 

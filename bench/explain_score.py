@@ -23,6 +23,7 @@ from .models import Stored
 from .records import read_json
 
 FILE = "explain.json"
+VERSION = 1  # goes up with every change to what FILE holds
 MASKS = "masks"  # DATA/masks/SPLIT/PLANE/ID.npz: of each label that is 1 a volume of bool
 SANE = 24  # exams that the check with shuffled weights is made on
 RESAMPLES = 2000  # as behind the other bounds of a stored row
@@ -59,8 +60,8 @@ class Looked:
     energy: dict[str, float]  # of each scored label
 
 
-def score(folder: Path, stored: Stored, exams: ExamSet, progress: Progress, layer: Layer = "auto") -> tuple[dict, list[Looked], FrameStore]:
-    """Scores all reported positives whose lesion lies on frames that the model has seen, and stores the figures in `folder`."""
+def score(stored: Stored, exams: ExamSet, progress: Progress, layer: Layer = "auto") -> tuple[dict, list[Looked], FrameStore]:
+    """Scores all reported positives whose lesion lies on frames that the model has seen: what `keep` stores; and what was looked at."""
     record, size = stored.record, stored.frame
     plane, labels = record["plane"], exams.labels
     device = next(stored.model.head.parameters()).device
@@ -94,9 +95,7 @@ def score(folder: Path, stored: Stored, exams: ExamSet, progress: Progress, laye
                 if label in first.energy:
                     maps = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
                     each[name][first.exam, l] = pointing.rank_correlation(*maps)
-    result = _stored(record, exams, each, layer)
-    write_atomic(folder / FILE, lambda path: path.write_text(json.dumps(result, indent=1)))
-    return result, looked, store
+    return _stored(record, exams, each, layer), looked, store
 
 
 def _stored(record: dict, exams: ExamSet, each: dict[str, np.ndarray], layer: str) -> dict:
@@ -109,16 +108,20 @@ def _stored(record: dict, exams: ExamSet, each: dict[str, np.ndarray], layer: st
         reasons[MACRO] = f"undefined for {', '.join(reasons)}"
     of_exams = {label: {name: {i: round(float(v), 6) for i, v in zip(exams.ids, value[:, l]) if math.isfinite(v)}
                         for name, value in each.items()} for l, label in enumerate(exams.labels)}  # fmt: skip
-    return {"config": record["config"], "layer": layer, "figures": rows, "reasons": reasons, "exams": of_exams}
+    return {"version": VERSION, "config": record["config"], "layer": layer, "figures": rows, "reasons": reasons, "exams": of_exams}
 
 
 def values(result: dict, exams: ExamSet, name: str) -> np.ndarray:
-    """The exams' own figures, from what `score` has stored: [E, L], NaN for exams that were not scored."""
+    """The exams' own figures, from what `score` has found: [E, L], NaN for exams that were not scored."""
     return np.array([[result["exams"][label][name].get(i, math.nan) for label in exams.labels] for i in exams.ids])
 
 
+def keep(folder: Path, result: dict) -> None:
+    write_atomic(folder / FILE, lambda path: path.write_text(json.dumps(result, indent=1)))
+
+
 def read(folder: Path, record: dict) -> dict | None:
-    """What `score` has stored for this run; None where it was not scored, or another run has since taken its place."""
+    """What is kept for this run; None where it was not scored so, or another run has since taken its place."""
     path = folder / FILE
     found = read_json(path) if path.exists() else None
-    return found if found and found.get("config") == record["config"] else None
+    return found if found and (found.get("version"), found.get("config")) == (VERSION, record["config"]) else None

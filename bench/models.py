@@ -50,11 +50,16 @@ def keep(home: Path, folder: Path, model: ClipModel) -> None:
     save(folder / MODEL, state)
 
 
-def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
-    """The model of the finished cell in `folder`. Raises UserError where it is not whole."""
+def record_of(folder: Path) -> dict:
+    """What the finished run in `folder` has told of itself. Raises UserError where there is none."""
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder}: no finished run; name a folder that holds run.json, as {LAYOUT}")
-    record = read_json(folder / "run.json")
+    return read_json(folder / "run.json")
+
+
+def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
+    """The model of the finished cell in `folder`. Raises UserError where it is not whole."""
+    record = record_of(folder)
     if not (folder / MODEL).is_file():
         raise UserError(f"{folder / MODEL}: no such file; run the cell again with --force")
     state = load(folder / MODEL)

@@ -42,10 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    readers = Readers.of(args.run, prepared(args.device))
+    readers = Readers.of(args.run, prepared(args.device, args.run))
     for name, volumes in exams_of(args.paths, args.plane or readers.plane, readers.planes):
-        answer = readers.answer(name, volumes, args.overlay)
+        answer = readers.answer(name, volumes)
         print(json.dumps(answer) if args.json else text(answer), flush=True)
+        if args.overlay:
+            readers.draw(args.overlay, name, volumes)
 
 
 def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tuple[str, dict[str, Path]]]:
@@ -101,21 +103,19 @@ class Readers:
         """Of the data that was trained on, whether a run is stored or not."""
         return tuple(self.record["planes"])
 
-    def answer(self, name: str, volumes: dict[str, Path], overlay: Path | None) -> dict:
+    def terms(self, plane: str, volume: Path) -> tuple:
+        """What `sslm_core.downstream.predict` takes, for the one exam in `volume`."""
+        found = self.models[plane]
+        store = store_of([read_volume(volume)], found.frame).to(self.device)
+        return found.model, store, torch.tensor([0]), found.config.clip, found.config.downstream, found.record["seed"]
+
+    def answer(self, name: str, volumes: dict[str, Path]) -> dict:
         """Scores of an exam with these files, as JSON has them. Raises UserError where no plane can be scored."""
         began = time.perf_counter()
         missing = {plane: "no volume" if plane not in volumes else "no stored run" for plane in self.planes
                    if plane not in volumes or plane not in self.models}  # fmt: skip
-        scores = {}
-        for plane in self.planes:
-            if plane in missing:
-                continue
-            found = self.models[plane]
-            store, one = store_of([read_volume(volumes[plane])], found.frame).to(self.device), torch.tensor([0])
-            terms = (found.model, store, one, found.config.clip, found.config.downstream, found.record["seed"])
-            scores[plane] = predict(*terms).cpu().double().numpy()  # [1, L]
-            if overlay:
-                self._draw(overlay, name, plane, terms)
+        scores = {plane: predict(*self.terms(plane, volumes[plane])).cpu().double().numpy()  # [1, L]
+                  for plane in self.planes if plane not in missing}  # fmt: skip
         if not scores:
             raise UserError(f"exam {name}: no plane can be scored ({', '.join(f'{p}: {why}' for p, why in missing.items())})")
         tune = {plane: self.tune[plane] for plane in scores}
@@ -127,13 +127,16 @@ class Readers:
         known = {key: self.record[key] for key in ("method", "variant", "seed", "preset", "dataset")}
         return {"exam": name, **known, "labels": labels, "missing": missing, "seconds": time.perf_counter() - began, "note": NOTE}
 
-    def _draw(self, folder: Path, name: str, plane: str, terms: tuple) -> None:
-        found, frames = next(gradcam(*terms)), terms[1].data.cpu().numpy()
-        maps, shares = (part.cpu().numpy() for part in (found.maps(*frames.shape[1:]), found.shares()))
-        for l, label in enumerate(self.record["labels"]):
-            told = f"{self.record['method']} {plane}, exam {name}, {label}: score {number(float(found.scores[l]))}"
-            path = folder / f"explain-{name}-{plane}-{label}.png"
-            explain_pictures.sheet(path, frames, maps[l], shares[l], None, f"{told}\n{NOTE}")
+    def draw(self, folder: Path, name: str, volumes: dict[str, Path]) -> None:
+        """A sheet of each plane and label, as `explain` makes them."""
+        for plane in [plane for plane in self.planes if plane in volumes and plane in self.models]:
+            terms = self.terms(plane, volumes[plane])
+            found, frames = next(gradcam(*terms)), terms[1].data.cpu().numpy()
+            maps, shares = (part.cpu().numpy() for part in (found.maps(*frames.shape[1:]), found.shares()))
+            for l, label in enumerate(self.record["labels"]):
+                told = f"{self.record['method']} {plane}, exam {name}, {label}: score {number(float(found.scores[l]))}"
+                path = folder / f"explain-{name}-{plane}-{label}.png"
+                explain_pictures.sheet(path, frames, maps[l], shares[l], None, f"{told}\n{NOTE}")
 
 
 def _told(score: float, chosen: metrics.Operating, l: int) -> dict:
