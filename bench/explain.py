@@ -17,7 +17,7 @@ import torch
 from sslm_core.errors import UserError
 from sslm_core.exams import MACRO, ExamSet, read_volume
 from sslm_core.explain import GRID, Explained, Layer, gradcam, occlusion
-from sslm_core.frames import FrameStore, load_frames, store_of
+from sslm_core.frames import FrameStore, Progress, load_frames, quiet, store_of
 from sslm_core.memory import keep_pages
 
 from . import explain_pictures, explain_score, intervals, pointing, results
@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", default="auto", choices=get_args(Layer),
                         help="whose maps: the first ConvLSTM layer, the encoder's last, or (auto) the first that there is")  # fmt: skip
     parser.add_argument("--by", default="gradcam", choices=("gradcam", "occlusion"),
-                        help="occlusion: what a gray patch takes away; slow, and knows no layer (pictures only)")  # fmt: skip
+                        help="occlusion: what a gray patch takes away; needs no layer, and takes long")  # fmt: skip
+    parser.add_argument("--exams", type=int, default=12, metavar="N", help="of a run, for --score --by occlusion (default %(default)s)")
     parser.add_argument("--grid", type=int, default=GRID, help="places of the patch along each side of a frame (default %(default)s)")
     parser.add_argument("--data", type=Path, help="the folder that the runs were made from (default: the embedded phantom)")
     parser.add_argument("--to", type=Path, help="folder of the pictures (default: the run's own)")
@@ -53,8 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.score and (args.by == "occlusion" or args.to or args.layer != "auto"):
-        raise UserError("--score: takes neither --by occlusion nor --layer nor --to: results.csv has one figure of each kind")
+    if args.score and args.to:
+        raise UserError("--to: is of pictures of exams; --score writes beside the runs")
+    if args.exams < 1:
+        raise UserError(f"--exams {args.exams}: expected 1 or more")
     folders, exams = chosen(args)
     if not args.score and not exams:
         raise UserError("explain: no exam; name ids of reported exams or volume files, or score all with --score")
@@ -146,15 +149,25 @@ def picture_path(to: Path | None, folder: Path, exam: str, label: str) -> Path:
 def explained(args: argparse.Namespace, found: Stored, store: FrameStore) -> Explained:
     """The one exam in `store`."""
     device = next(found.model.head.parameters()).device
-    terms = (found.model, store.to(device), torch.tensor([0]), found.config.clip, found.config.downstream, found.record["seed"])
+    return next(way(args, found, bar(named(found.record)))(found.model, store.to(device), torch.tensor([0])))
+
+
+def way(args: argparse.Namespace, found: Stored, progress: Progress) -> explain_score.Way:
+    """How --by, --layer and --grid ask a model."""
+    terms = found.config.clip, found.config.downstream, found.record["seed"]
     if args.by == "occlusion":
-        return next(occlusion(*terms, args.grid, bar(f"{found.record['method']} {found.record['plane']}")))
-    return next(gradcam(*terms, args.layer))
+        return lambda model, store, exams: occlusion(model, store, exams, *terms, args.grid, progress)
+    return lambda model, store, exams: gradcam(model, store, exams, *terms, args.layer)
+
+
+def named(record: dict) -> str:
+    return f"{record['method']} {record['plane']} seed {record['seed']}"
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------------
 def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
-    """Scores every run, tells of it in a table, and puts the figures into results.csv."""
+    """Scores every run and tells of it in a table; figures of Grad-CAM at the usual layer are kept, and put into results.csv."""
+    usual = args.by == "gradcam" and args.layer == "auto"
     results.read(args.results)  # a file that cannot be added to is named now
     lines, compared = [], Comparison()
     for k, folder in enumerate(folders):
@@ -164,18 +177,22 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
         if not explain_score.has_masks(exams):
             raise UserError(f"{exams.root}: holds no lesion masks (masks/{exams.split}/PLANE/ID.npz), so there is nothing to score; "
                             "without --score there are pictures")  # fmt: skip
-        name = f"{record['method']} {record['plane']} seed {record['seed']}"
-        result = None if args.force else explain_score.read(folder, record)
+        result = None if args.force or not usual else explain_score.read(folder, record)
         if not result:
-            result, looked, store = explain_score.score(stored(folder, device), exams, bar(name))
-            title = f"{name}: the exams with most, median and least of the evidence in the lesion, which is outlined"
-            explain_pictures.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
-            explain_score.keep(folder, result)  # last: what is kept is not made again
+            found, name = stored(folder, device), named(record)
+            few = {"most": args.exams, "sane": 0} if args.by == "occlusion" else {}
+            result, looked, store = explain_score.score(found, exams, way(args, found, quiet), bar(name), **few)
             say(f"[{k + 1}/{len(folders)}] {name}: {time.monotonic() - began:.0f} s")
+            if usual:
+                title = f"{name}: the exams with most, median and least of the evidence in the lesion, which is outlined"
+                explain_pictures.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
+                explain_score.keep(folder, result)  # last: what is kept is not made again
         lines += table_lines(record, exams, result)
         compared.add(record, exams, result)
-        results.upsert(args.results, Scored(list(siblings(folder, record).values())).rows())
-    print("\n".join([*aligned(HEAD, lines), "", FOOT, *compared.lines(), f"Figures: {args.results}"]))
+        if usual:
+            results.upsert(args.results, Scored(list(siblings(folder, record).values())).rows())
+    what = f"Figures: {args.results}" if usual else "Figures that are kept are those of Grad-CAM at the usual layer, not these."
+    print("\n".join([*aligned(HEAD, lines), "", FOOT, *compared.lines(), what]))
 
 
 HEAD = ["method", "plane", "label", "seed", "exams"]
@@ -204,10 +221,11 @@ class Comparison:
         self.draws: dict[tuple, list] = {}  # (group of runs, plane, method, figure) -> macro draws [1 + R] of each seed
 
     def add(self, record: dict, exams: ExamSet, result: dict) -> None:
-        resamples = intervals.weights(exams.truth)
+        truth = exams.truth[[exams.ids.index(name) for name in result["asked"]]]
+        resamples = intervals.weights(truth)
         group = tuple(record[name] for name in (*GROUP, "variant"))
         for figure in pointing.FIGURES:
-            draws = intervals.mean_draws(explain_score.values(result, exams, figure), resamples)[:, -1]
+            draws = intervals.mean_draws(explain_score.values(result, exams.labels, figure), resamples)[:, -1]
             self.draws.setdefault((group, record["plane"], record["method"], figure), []).append(draws)
 
     def lines(self) -> list[str]:

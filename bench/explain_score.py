@@ -3,6 +3,7 @@
 import json
 import math
 import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sslm_core.downstream import ClipModel
 from sslm_core.errors import UserError
 from sslm_core.exams import MACRO, ExamSet
-from sslm_core.explain import Explained, Layer, gradcam, shuffled
+from sslm_core.explain import Explained, shuffled
 from sslm_core.files import write_atomic
 from sslm_core.frames import FrameStore, Progress, load_frames
 from sslm_core.reading import LARGEST, opened
@@ -60,19 +62,27 @@ class Looked:
     energy: dict[str, float]  # of each scored label
 
 
-def score(stored: Stored, exams: ExamSet, progress: Progress, layer: Layer = "auto") -> tuple[dict, list[Looked], FrameStore]:
-    """Scores all reported positives whose lesion lies on frames that the model has seen: what `keep` stores; and what was looked at."""
+Way = Callable[[ClipModel, FrameStore, torch.Tensor], Iterator[Explained]]  # how a model is asked about exams of a store
+
+
+def score(stored: Stored, exams: ExamSet, way: Way, progress: Progress, most: int = 0,
+          sane: int = SANE) -> tuple[dict, list[Looked], FrameStore]:  # fmt: skip
+    """Scores the reported positives whose lesion lies on frames that the model has seen: what `keep` stores; and what was looked at.
+
+    most: exams that are asked about, evenly taken; 0: all. sane: of these as many are asked about with shuffled weights.
+    """
     record, size = stored.record, stored.frame
     plane, labels = record["plane"], exams.labels
     device = next(stored.model.head.parameters()).device
     store = load_frames(exams, plane, size)
     positives = torch.from_numpy(np.flatnonzero(exams.truth.any(1)))
-    terms = (positives, stored.config.clip, stored.config.downstream, record["seed"], layer)
+    if 0 < most < len(positives):
+        positives = positives[_evenly(len(positives), most)]
     names = [f"{name}{end}" for name in pointing.FIGURES for end in ("", "_random", "_centre")]
     each = {name: np.full(exams.truth.shape, np.nan) for name in (*names, pointing.SANITY, "sanity_head")}
     here = store.to(device)
     looked = []
-    for e, found in zip(progress(positives.tolist(), "explaining"), gradcam(stored.model, here, *terms)):
+    for e, found in zip(progress(positives.tolist(), "explaining"), way(stored.model, here, positives)):
         found = Explained(*(part.cpu() for part in (found.scores, found.evidence, found.seen)))
         masks = lesions(exams, plane, e, size)
         looked.append(Looked(e, found, masks, {}))
@@ -86,34 +96,39 @@ def score(stored: Stored, exams: ExamSet, progress: Progress, layer: Layer = "au
                 for name, value in pointing.figures(of, mask).items():
                     each[f"{name}{end}"][e, l] = float(value.mean())
             looked[-1].energy[label] = each["energy"][e, l]
-    some = np.linspace(0, len(looked) - 1, min(SANE, len(looked))).round().astype(int)
+    some = _evenly(len(looked), min(sane, len(looked)))
     for name, parts in (("sanity_head", ("head",)), (pointing.SANITY, ("backbone", "head"))):
-        other = gradcam(shuffled(stored.model, record["seed"], parts), here, positives[some], *terms[1:])
+        other = way(shuffled(stored.model, record["seed"], parts), here, positives[some])
         for k, found in zip(progress(some.tolist(), f"shuffled {' and '.join(parts)}"), other):
             first = looked[k]
             for l, label in enumerate(labels):
                 if label in first.energy:
                     maps = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
                     each[name][first.exam, l] = pointing.rank_correlation(*maps)
-    return _stored(record, exams, each, layer), looked, store
+    return _summed(record, exams, positives.numpy(), each), looked, store
 
 
-def _stored(record: dict, exams: ExamSet, each: dict[str, np.ndarray], layer: str) -> dict:
-    """The content of explain.json: figures by label and macro, and the exams' own, by label and id."""
-    resamples = intervals.weights(exams.truth, RESAMPLES)
-    rows = dict(zip((*exams.labels, MACRO), pointing.summary(each, exams.truth, resamples)))
+def _evenly(of: int, count: int) -> np.ndarray:
+    return np.linspace(0, of - 1, count).round().astype(int)
+
+
+def _summed(record: dict, exams: ExamSet, asked: np.ndarray, each: dict[str, np.ndarray]) -> dict:
+    """The content of explain.json: figures by label and macro, and the exams' own, by label and id, of those that were `asked` about."""
+    resamples = intervals.weights(exams.truth[asked], RESAMPLES)
+    rows = dict(zip((*exams.labels, MACRO), pointing.summary({name: value[asked] for name, value in each.items()}, resamples)))
     reasons = {label: "no reported exam has a lesion of this label on a frame that was seen" for label in exams.labels
                if not rows[label]["pointed_exams"]}  # fmt: skip
     if reasons:
         reasons[MACRO] = f"undefined for {', '.join(reasons)}"
     of_exams = {label: {name: {i: round(float(v), 6) for i, v in zip(exams.ids, value[:, l]) if math.isfinite(v)}
                         for name, value in each.items()} for l, label in enumerate(exams.labels)}  # fmt: skip
-    return {"version": VERSION, "config": record["config"], "layer": layer, "figures": rows, "reasons": reasons, "exams": of_exams}
+    return {"version": VERSION, "config": record["config"], "asked": [exams.ids[e] for e in asked], "figures": rows, "reasons": reasons,
+            "exams": of_exams}  # fmt: skip
 
 
-def values(result: dict, exams: ExamSet, name: str) -> np.ndarray:
-    """The exams' own figures, from what `score` has found: [E, L], NaN for exams that were not scored."""
-    return np.array([[result["exams"][label][name].get(i, math.nan) for label in exams.labels] for i in exams.ids])
+def values(result: dict, labels: tuple[str, ...], name: str) -> np.ndarray:
+    """The exams' own figures, of those that were asked about: [E, L], NaN for exams that could not be scored."""
+    return np.array([[result["exams"][label][name].get(i, math.nan) for label in labels] for i in result["asked"]])
 
 
 def keep(folder: Path, result: dict) -> None:

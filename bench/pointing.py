@@ -71,10 +71,10 @@ def _ranks(x: np.ndarray) -> np.ndarray:
     return (last - (count - 1) / 2)[which]
 
 
-def summary(each: dict[str, np.ndarray], truth: np.ndarray, resamples: np.ndarray) -> list[dict[str, float]]:
+def summary(each: dict[str, np.ndarray], resamples: np.ndarray) -> list[dict[str, float]]:
     """Columns of each label, then of macro, from values [E, L] by name, NaN for the exams that are not scored.
 
-    truth: [E, L], resamples: [R, E] as intervals.weights draws them. An interval is the bootstrap's over the scored exams.
+    resamples: [R, E] as intervals.weights draws them. An interval is the bootstrap's over the scored exams.
     """
     counts = np.isfinite(each[FIGURES[0]]).sum(0)
     out = [{"pointed_exams": int(n)} for n in (*counts, counts.min())]

@@ -174,7 +174,7 @@ def test_rank_correlation():
 def test_summary_counts_the_exams_that_have_a_value():
     truth = np.array([[1, 1]] * 20 + [[0, 1]] * 20)
     value = np.where(truth[:, :1] == 1, np.linspace(0, 0.5, 40)[:, None], np.nan) * [[1, np.nan]]
-    rows = pointing.summary(dict.fromkeys(pointing.FIGURES, value), truth, intervals.weights(truth, 200))
+    rows = pointing.summary(dict.fromkeys(pointing.FIGURES, value), intervals.weights(truth, 200))
     assert rows[0]["pointed_exams"] == 20 and rows[0]["energy"] == pytest.approx(value[:20, 0].mean())
     assert rows[0]["energy_low"] < rows[0]["energy"] < rows[0]["energy_high"]
     assert rows[1] == {"pointed_exams": 0} and rows[2] == {"pointed_exams": 0}
@@ -265,7 +265,8 @@ def test_scores_against_lesions(home, capsys):
     (["{runs}", "0000", "--methods", "imagenet"], "no run of these --methods"),
     (["{runs}", "missing.npy"], "missing.npy: no such volume"),
     (["{runs}", "0000", "--score"], "0000: --score"),
-    (["{runs}", "--score", "--by", "occlusion"], "--by occlusion"),
+    (["{runs}", "--score", "--to", "."], "--to"),
+    (["{runs}", "--score", "--by", "occlusion", "--exams", "0"], "--exams 0"),
     (["{runs}", "0000", "--layer", "convlstm", "--methods", "supervised-small"], "layer convlstm"),
     (["{runs}", "{id}", "--by", "occlusion", "--grid", "0"], "grid 0"),
     (["{exams}", "--score"], "holds no finished run"),
@@ -276,6 +277,16 @@ def test_mistakes_are_one_line(home, capsys, words, told):
     assert explain(home, *[name if word == "0000" and "--score" not in words else word for word in words]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and told in err
+
+
+def test_occlusion_is_scored_but_not_kept(home, capsys):
+    before = {path: path.read_bytes() for path in home.rglob("explain.json")} | {home: (home / "results.csv").read_bytes()}
+    words = "--score", "--by", "occlusion", "--grid", "4", "--exams", "3", "--planes", "axial", "--results", home / "results.csv"
+    assert explain(home, home / "runs", *words) == 0
+    table = capsys.readouterr().out
+    assert table.count(" acl ") == 2 and "sslm against supervised-small, axial, macro" in table and "not these" in table
+    assert all(1 <= int(n) <= 3 for n in re.findall(r"^\S+ +axial +\S+ +0 +(\d+) ", table, re.M))
+    assert before == {path: path.read_bytes() for path in home.rglob("explain.json")} | {home: (home / "results.csv").read_bytes()}
 
 
 def test_data_without_masks_is_not_scored(home, exams_folder, capsys):
