@@ -100,7 +100,7 @@ def chosen(args: argparse.Namespace) -> tuple[list[Path], list[str]]:
               (("plane", planes), ("method", methods), ("seed", seeds)))]  # fmt: skip
     if not wanted:
         raise UserError(f"{args.what[0]}: no run of these --methods, --planes and --seeds is stored there")
-    return wanted, exams
+    return sorted(wanted, key=lambda folder: methods.index(records[folder]["method"]) if methods else 0), exams
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------------
@@ -113,13 +113,14 @@ def pictures(args: argparse.Namespace, folder: Path, found: Stored, words: list[
     exams = reported(folder, record, args.data) if ids else None
     for word in words:
         if is_volume(word):
-            store, e, masks, truth, name = store_of([read_volume(Path(word))], size), 0, {}, None, Path(word).stem
+            name, masks, truth = Path(word).stem, {}, None
+            store = store_of([read_volume(Path(word))], size)
         else:
             if word not in exams.ids:
                 raise UserError(f"{word}: no folder, file or reported exam of {folder} ({exams.ids[0]} to {exams.ids[-1]})")
-            e, name = exams.ids.index(word), word
-            masks, truth = explain_score.lesions(exams, plane, e, size), exams.truth[e]
-            store, e = load_frames(exams.subset([e]), plane, size), 0
+            e = exams.ids.index(word)
+            name, masks, truth = word, explain_score.lesions(exams, plane, e, size), exams.truth[e]
+            store = load_frames(exams.subset([e]), plane, size)
         seen = explained(args, found, store)
         maps, shares = seen.maps(size, size).cpu().numpy(), seen.shares().cpu().numpy()
         for l, label in enumerate(record["labels"]):
@@ -128,11 +129,10 @@ def pictures(args: argparse.Namespace, folder: Path, found: Stored, words: list[
             known = "" if truth is None else f", truth {truth[l]}"
             told = f"score {number(float(seen.scores[l]))} (threshold {number(operating.threshold[l])}{known})"
             outline = "" if mask is None else "; the outline is the lesion"
-            title = (f"{record['method']} {plane} seed {record['seed']}, exam {name}, {label}: {told}\n"
-                     f"{args.by}: frames by their share of the evidence{outline}")  # fmt: skip
+            title = f"{named(record)}, exam {name}, {label}: {told}\n{args.by}: frames by their share of the evidence{outline}"
             explain_pictures.sheet(path, store.data.numpy(), maps[l], shares[l], mask, title)
             best = ", ".join(f"{t + 1} ({shares[l, t]:.0%})" for t in shares[l].argsort()[::-1][:3])
-            yield f"{record['method']} {plane} seed {record['seed']} {name} {label}: {told}; frames {best}: {path}"
+            yield f"{named(record)}, exam {name}, {label}: {told}; frames {best}: {path}"
     if exams is not None and not explain_score.has_masks(exams):
         yield f"{exams.root}: holds no lesion masks, so where {record['method']} looks can be seen but not scored"
 
