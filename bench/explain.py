@@ -189,14 +189,15 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
                 explain_score.keep(folder, result)  # last: what is kept is not made again
         lines += table_lines(record, exams, result)
         compared.add(record, exams, result)
-        if usual:
-            results.upsert(args.results, Scored(list(siblings(folder, record).values())).rows())
+    for runs in {tuple(siblings(folder, record_of(folder)).values()) for folder in folders if usual}:
+        results.upsert(args.results, Scored(list(runs)).rows())
     what = f"Figures: {args.results}" if usual else "Figures that are kept are those of Grad-CAM at the usual layer, not these."
     print("\n".join([*aligned(HEAD, lines), "", FOOT, *compared.lines(), what]))
 
 
 HEAD = ["method", "plane", "label", "seed", "exams"]
 HEAD += [word for name in pointing.FIGURES for word in (name, "95 %", "random", "centre")] + [pointing.SANITY]
+DIGITS = {"pointing": 3, "energy": 4, "retrieval": 3}
 FOOT = ("Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of the middle of the volume. "
         "sanity: rank correlation with the maps of shuffled weights.")  # fmt: skip
 
@@ -208,8 +209,8 @@ def table_lines(record: dict, exams: ExamSet, result: dict) -> list[list[str]]:
         cells = [record["method"], record["plane"], label, str(record["seed"]), str(row["pointed_exams"])]
         for name in pointing.FIGURES:
             ends = "", "_low", "_high", "_random", "_centre"
-            value, low, high, chance, middle = (row.get(f"{name}{end}", math.nan) for end in ends)
-            cells += [number(value), f"{number(low)}-{number(high)}", number(chance), number(middle)]
+            value, low, high, chance, middle = (number(row.get(f"{name}{end}", math.nan), DIGITS[name]) for end in ends)
+            cells += [value, f"{low}-{high}", chance, middle]
         lines.append([*cells, number(row.get(pointing.SANITY, math.nan), 2)])
     return lines
 
@@ -234,7 +235,8 @@ class Comparison:
         found = [intervals.paired(*(np.stack(self.draws[key], 1) for key in (mine, other))) for other, mine in pairs]
         told: dict[tuple, list[str]] = {}
         for (other, _), e, p in zip(pairs, found, intervals.holm([e.p for e in found])):
-            text = f"{other[3]} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]: {intervals.verdict(e, p)}"
+            value, low, high = (f"{v:+.{DIGITS[other[3]]}f}" for v in (e.value, e.low, e.high))
+            text = f"{other[3]} {value} [{low}, {high}]: {intervals.verdict(e, p)}"
             told.setdefault(other[:3], []).append(text if math.isfinite(e.value) else f"{other[3]} undefined on these exams")
         lines = [f"{REFERENCE} against {method}, {plane}, macro: {'; '.join(parts)}." for (_, plane, method), parts in told.items()]
         return [*lines, f"Verdicts hold for the {found[0].over}, after Holm over these {len(found)}."] if found else []
