@@ -56,6 +56,8 @@ def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tup
     if plane not in planes:
         raise UserError(f"--plane {plane}: expected one of {', '.join(planes)}")
     for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder; name a volume, a folder of PLANE.npy or one of PLANE/ID.npy")
         if not path.is_dir():
             files = {(path.stem, plane): path}
         else:

@@ -27,7 +27,7 @@ from sslm_core.memory import keep_pages
 from sslm_core.pretext import Pretrained, fast_dtype
 from sslm_core.sslm import SSLMConfig
 
-from . import cost
+from . import cost, explain_score
 from .data import Dataset
 from .fitting import Watch, advice
 from .machine import commit, cores, processor
@@ -109,7 +109,8 @@ def run(job: Job, progress: Progress) -> float:
     dataset, device = job.dataset, torch.device(job.device)
     config = resolved(job.preset.sslm, device)
     with ranks.in_turn():
-        (job.folder / "run.json").unlink(missing_ok=True)
+        for name in ("run.json", explain_score.FILE):  # what was found of the model that stood here goes with it
+            (job.folder / name).unlink(missing_ok=True)
         if job.anew:
             drop_leftovers(job.folder)
     # named after the settings: what a killed run of other settings has left is not in the way

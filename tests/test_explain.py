@@ -279,6 +279,16 @@ def test_mistakes_are_one_line(home, capsys, words, told):
     assert err.startswith("error: ") and err.count("\n") == 1 and told in err
 
 
+def test_a_run_that_is_made_again_is_not_scored_yet(home, tmp_path, monkeypatch):
+    shutil.copytree(home / "runs", tmp_path / "runs")
+    folder = next((tmp_path / "runs").rglob("supervised-small-axial-s0-cpu"))
+    (folder / "explain.json").write_text("{}")
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+    assert main(["run", "--preset", "tiny", "--data", str(home / "exams"), "--methods", "supervised-small", "--planes", "axial", "--force",
+                 "--device", "cpu", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results.csv")]) == 0  # fmt: skip
+    assert (folder / "run.json").exists() and not (folder / "explain.json").exists()
+
+
 def test_occlusion_is_scored_but_not_kept(home, capsys):
     before = {path: path.read_bytes() for path in home.rglob("explain.json")} | {home: (home / "results.csv").read_bytes()}
     words = "--score", "--by", "occlusion", "--grid", "4", "--exams", "3", "--planes", "axial", "--results", home / "results.csv"

@@ -97,7 +97,7 @@ def write(path: Path, array: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("spoil, told", [
-    (lambda folder: folder / "axial", "axial: no such volume"),
+    (lambda folder: folder / "axial", "axial: no such file or folder"),
     (lambda folder: write(folder / "axial.npy", np.zeros((3, 8, 8))), "dtype float64, expected uint8"),
     (lambda folder: write(folder / "axial.npy", np.zeros((8, 8), np.uint8)), "expected three axes"),
     (lambda folder: (folder / "axial.npy").write_bytes(b"no array") and folder / "axial.npy", "not a readable .npy file"),
