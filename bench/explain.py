@@ -183,9 +183,10 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
             few = {"most": args.exams, "sane": 0} if args.by == "occlusion" else {}
             result, looked, store = explain_score.score(found, exams, way(args, found, quiet), bar(name), **few)
             say(f"[{k + 1}/{len(folders)}] {name}: {time.monotonic() - began:.0f} s")
-            if usual:
+            if usual and any(one.energy for one in looked):
                 title = f"{name}: the exams with most, median and least of the evidence in the lesion, which is outlined"
                 explain_pictures.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
+            if usual:
                 explain_score.keep(folder, result)  # last: what is kept is not made again
         lines += table_lines(record, exams, result)
         compared.add(record, exams, result)

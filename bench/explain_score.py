@@ -40,7 +40,7 @@ def lesions(exams: ExamSet, plane: str, e: int, size: int) -> dict[str, torch.Te
     path = exams.root / MASKS / exams.split / plane / f"{exams.ids[e]}.npz"
     if not has_masks(exams):
         return {}
-    shape = tuple(exams.shapes[exams.planes.index(plane), e])
+    shape = tuple(exams.shapes[exams.planes.index(plane), e].tolist())
     try:
         with opened(path, LARGEST) as file, np.load(file, allow_pickle=False) as found:
             masks = {label: torch.from_numpy(found[label]) for label in found.files if label in exams.labels}
