@@ -1,6 +1,5 @@
 """The sections of the report: each a function of stored scores to pieces of HTML. `save` stores a figure and returns its picture."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from sklearn.metrics import average_precision_score
 from sslm_core.exams import ExamSet
 from sslm_core.jigsaw import JigsawConfig
 
-from . import compare, curve, intervals, metrics, page, plots_curves, plots_frames, plots_methods
+from . import compare, curve, intervals, metrics, page, plots_curves, plots_frames, plots_methods, study_table
 from .compare import AUC, RECALL, Difference, Draws
 from .results import Scored
 from .table import REFERENCE, Summary, learnt
@@ -106,10 +105,9 @@ def studies(folder: Path) -> list[str]:
     parts = []
     for path in plotted:
         parts.append(page.pictures(page.picture(path.read_bytes(), f"Study {path.stem}", wide=True)))
-        if (table := path.with_suffix(".csv")).exists():
-            with open(table, newline="", encoding="utf-8") as file:
-                rows = list(csv.reader(file))
-            parts.append(page.table(rows[0], rows[1:]) if rows else "")
+        if path.with_suffix(".csv").exists():
+            head, lines, reasons = study_table.laid_out(*study_table.read(path.with_suffix(".csv")))
+            parts += [page.table(head, lines), *map(page.paragraph, reasons)]
     return parts
 
 

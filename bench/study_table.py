@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sslm_core.errors import UserError
 from sslm_core.exams import MACRO
 from sslm_core.files import write_atomic
 
@@ -150,8 +151,20 @@ def write(path: Path, table: list[dict]) -> None:
     write_atomic(path, to)
 
 
-def printed(table: list[dict], shown: str, markdown: bool = False) -> str:
-    """The rows of label `shown` as text or as a markdown table, and below it the reasons of what is empty."""
+def read(path: Path) -> tuple[list[dict], str]:
+    """What `write` has stored, and the label whose rows are compared."""
+    with open(path, newline="", encoding="utf-8") as file:
+        stored = list(csv.DictReader(file))
+    if not stored or set(stored[0]) != set(COLUMNS):
+        raise UserError(f"{path}: not a study's table; run `python -m bench ablate` again")
+    numbers = {name for name in COLUMNS if name.startswith(tuple(FIGURES)) and not name.endswith("verdict")}
+    table = [{name: float(cell or "nan") if name in numbers else cell for name, cell in row.items() if cell or name != "against"}
+             for row in stored]  # fmt: skip
+    return table, next((row["label"] for row in table if "against" in row), MACRO)
+
+
+def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]], list[str]]:
+    """Of the rows of label `shown`: head, lines, and the reasons of what is empty."""
     def span(row: dict, figure: str) -> str:
         low, high = row[f"{figure}_low"], row[f"{figure}_high"]
         return "" if math.isnan(low) else f"{number(low)}-{number(high)}"
@@ -171,6 +184,11 @@ def printed(table: list[dict], shown: str, markdown: bool = False) -> str:
     lines = [[row["level"], row["method"], str(row["seeds"]), str(row["draws"]), number(row["auc"]), span(row, "auc"),
               number(row["minority_recall"]), span(row, "minority_recall"), row.get("against", ""), *against(row, "auc"),
               *against(row, "minority_recall")] for row in mine]  # fmt: skip
+    return head, lines, list(dict.fromkeys(f"{row['level']}: {row['reason']}" for row in mine if row["reason"]))
+
+
+def printed(table: list[dict], shown: str, markdown: bool = False) -> str:
+    """The rows of label `shown` as text or as a markdown table, and below it the reasons of what is empty."""
+    head, lines, reasons = laid_out(table, shown)
     rows = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)] if markdown else aligned(head, lines)
-    reasons = dict.fromkeys(f"{row['level']}: {row['reason']}" for row in mine if row["reason"])
     return "\n".join([*rows, *([""] if reasons else []), *reasons])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc
 
-from bench import intervals, plots, plots_curves, plots_methods, presets, report, table, verdict
+from bench import intervals, plots, plots_curves, plots_methods, presets, report, study_table, table, verdict
 from bench.__main__ import main
 from bench.compare import AUC, RECALL, Difference, differences, drawn
 from bench.methods import METHODS
@@ -183,13 +183,16 @@ def test_any_name_is_safe_and_all_that_is_stored_is_shown(tmp_path, monkeypatch,
     (home / "studies").mkdir()
     figure, _ = plots.new_figure(1, 1)
     (home / "studies" / "labels.png").write_bytes(plots.png(figure))
-    (home / "studies" / "labels.csv").write_text("level,<s>\n5 %,.61\n")
+    row = {"level": "5 %", "method": "<s>", "label": "macro", "seeds": 1, "draws": 1, "auc": 0.61, "against": "sslm", "reason": "few <i>"}
+    study_table.write(home / "studies" / "labels.csv", [row])
     (next(home.glob("*/sslm*")) / "explain-acl.png").write_bytes(plots.png(figure))
     assert main(["report", "--out", str(out)]) == 0
     page = Page(home / "report-cpu" / "report.html")
     assert not {"b", "i", "u", "s"} & page.tags and "SSLM compared on <b>&" in page.text["h1"]
-    assert [["level"], ["<s>"]] in page.tables[2] and [["5 %"], [".61"]] in page.tables[2]
+    assert [cell for (cell,) in page.tables[2][1][:5]] == ["5 %", "<s>", "1", "1", ".610"] and "5 %: few <i>" in page.text["p"]
     assert "Study labels" in page.text["figcaption"] and any("explain-acl" in text for text in page.text["figcaption"])
+    (home / "studies" / "labels.csv").write_text("level,<s>\n5 %,.61\n")
+    assert main(["report", "--out", str(out)]) == 2 and "labels.csv: not a study's table" in capsys.readouterr().err
 
 
 def test_variants_and_other_planes_are_named_not_mixed_in(tmp_path, monkeypatch):
