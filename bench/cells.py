@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from sslm_core.errors import UserError
 from sslm_core.jigsaw import patch_size
 
-from .comparison import dataset_of
-from .data import Dataset, planes_of
+from .data import Dataset, dataset_of, planes_of
 from .methods import METHODS
 from .options import device_of, listed, seeds_of
 from .presets import preset
@@ -36,7 +35,7 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
     """The data set, and the lines in the order of levels and methods. Raises UserError for options and levels that make no sense."""
     name = args.preset or study.preset
     chosen = preset(name, spelled(name, args.set))
-    dataset = dataset_of(args, replace(chosen, data=DataConfig()))
+    dataset = dataset_of(args.data, replace(chosen, data=DataConfig()), args.protocol)
     slim = replace(dataset, files={})  # every job goes to its worker with it
     device, limit = device_of(args.device), int(args.cache_limit * 2**30)
     families = listed(args.methods, study.methods, METHODS, "--methods")

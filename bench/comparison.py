@@ -12,7 +12,7 @@ from sslm_core.exams import ENSEMBLES
 from sslm_core.frames import Placing
 
 from . import metrics, report, results
-from .data import FLATTERS, PROTOCOLS, Dataset, embedded, open_dataset, planes_of
+from .data import FLATTERS, PROTOCOLS, Dataset, dataset_of, planes_of
 from .machine import cores
 from .methods import ALONE, METHODS
 from .options import device_of, listed, seeds_of
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     with ranks.together(device):
         chosen = preset(args.preset, canonical(args.set))
         with ranks.in_turn():
-            dataset = dataset_of(args, chosen)
+            dataset = dataset_of(args.data, chosen, args.protocol)
         jobs = jobs_of(args, dataset, chosen, device)
         with claimed(args.out, dataset) if ranks.first() else contextlib.nullcontext():
             run_jobs(args, jobs)
@@ -162,9 +162,3 @@ def by_method(jobs: list[Job], done: list[Job]) -> dict[str, list[Scored]]:
         if all(job in done for job in mine):
             scored[method] = [Scored([j.folder for j in mine if j.seed == seed]) for seed in dict.fromkeys(j.seed for j in mine)]
     return scored
-
-
-def dataset_of(args: argparse.Namespace, chosen: Preset) -> Dataset:
-    if args.data:
-        return open_dataset(args.data, args.data.resolve().name, chosen, protocol=args.protocol)
-    return embedded(chosen, args.protocol)

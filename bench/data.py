@@ -113,6 +113,11 @@ def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("da
     return open_dataset(root, preset.embedded, preset, code, protocol)
 
 
+def dataset_of(data: Path | None, preset: Preset, protocol: str) -> Dataset:
+    """The folder that the user names, or the embedded data set."""
+    return open_dataset(data, data.resolve().name, preset, protocol=protocol) if data else embedded(preset, protocol)
+
+
 def planes_of(preset: Preset, dataset: Dataset) -> tuple[str, ...]:
     """The planes that a preset runs: those it names and the data has, else the first; all where it names none."""
     if not preset.planes:

@@ -31,3 +31,22 @@ def test_imports_run_down():
         for path in files:
             odd = imports(path) - allowed - ALSO.get(str(path.relative_to(ROOT)), set()) - {floor} - set(sys.stdlib_module_names)
             assert not odd, f"{path.relative_to(ROOT)} imports {odd}"
+
+
+def within(path: Path) -> set[str]:
+    """Modules of its own floor that a module imports when it is loaded."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names |= {node.module} if node.module else {alias.name for alias in node.names}
+    return names
+
+
+def test_no_module_waits_for_itself():
+    """Else a verb starts or fails by which module happens to be imported first."""
+    for floor in MAY:
+        left = {path.stem: within(path) for path in (ROOT / floor).glob("*.py")}
+        while ready := [name for name, needs in left.items() if not needs & left.keys()]:
+            for name in ready:
+                del left[name]
+        assert not left, f"{floor}: modules that import each other: {sorted(left)}"
