@@ -31,6 +31,12 @@ TIMES = dict.fromkeys(results.TIMED, 2.0)
 # -- statistics ---------------------------------------------------------------------------------------------------------
 
 
+def worktrees() -> list[str]:
+    """The folders that hold one, whatever their commits."""
+    return [line.split()[0] for line in check_speed.git("worktree", "list").stdout.splitlines()]
+
+
+
 def test_students_t_as_tables_have_it():
     for alarms, df, expected in ((0.025, 4, 2.776), (0.005, 7, 3.499), (0.0005, 9, 4.781), (0.05, 1000, 1.646)):
         assert gates.quantile(alarms, df) == pytest.approx(expected, abs=2e-3)
@@ -170,11 +176,11 @@ def test_another_commit_is_timed_in_turns_until_intervals_are_narrow(noise, fact
         return {part: slow.get(part, 1.0) * math.exp(noise * draw.normal()) for part in results.TIMED}
 
     monkeypatch.setattr(check_speed, "timings", timings)
-    before = check_speed.git("worktree", "list").stdout
+    before = worktrees()
     found = {v.figure: v.verdict for v in check_speed.against("HEAD", "cpu", 1.15)}
     assert found.pop("time of jigsaw batch") == verdict and set(found.values()) <= {"within noise", "undecided"}
     assert pairs <= len(sides) / 2 <= 15 and len({*sides[::2]}) == 2 and sides.count(ROOT) == len(sides) / 2
-    assert check_speed.git("worktree", "list").stdout == before
+    assert worktrees() == before
 
 
 def test_an_update_replaces_the_rows_and_says_what_changed(tiny, baseline, tmp_path, capsys):
@@ -330,10 +336,10 @@ def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_befor
 
 @pytest.mark.slow
 def test_a_commit_is_not_slower_than_itself():
-    before = check_speed.git("worktree", "list").stdout
+    before = worktrees()
     verdicts = check_speed.against("HEAD", "cpu", 1.15)
     assert len(verdicts) == len(results.TIMED) and not any(v.fails for v in verdicts)
-    assert check_speed.git("worktree", "list").stdout == before
+    assert worktrees() == before
 
 
 # -- silence ------------------------------------------------------------------------------------------------------------------
