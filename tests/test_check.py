@@ -36,7 +36,6 @@ def worktrees() -> list[str]:
     return [line.split()[0] for line in check_speed.git("worktree", "list").stdout.splitlines()]
 
 
-
 def test_students_t_as_tables_have_it():
     for alarms, df, expected in ((0.025, 4, 2.776), (0.005, 7, 3.499), (0.0005, 9, 4.781), (0.05, 1000, 1.646)):
         assert gates.quantile(alarms, df) == pytest.approx(expected, abs=2e-3)
