@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sslm_core.errors import UserError
 from sslm_core.exams import MACRO, ExamSet, read_exams
-from sslm_core.files import write_atomic
+from sslm_core.files import drop_unfinished, write_atomic
 
 from . import compare, page, plots, repeat, report_parts, verdict
 from .data import FLATTERS, PROTOCOLS
@@ -22,6 +22,7 @@ def write(methods: dict[str, list[Scored]], ensemble: str, folder: Path, exams: 
 
     exams: the reported exams, to show frames of; notes: lines below the verdict.
     """
+    drop_unfinished(folder)
     draws = compare.drawn(methods, ensemble)
     summed, cost, first = summaries(draws), spent(methods, ensemble), next(iter(methods.values()))[0]
     found = compare.differences(draws, REFERENCE, (MACRO,)) if REFERENCE in draws and len(draws) > 1 else []

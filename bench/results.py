@@ -11,7 +11,7 @@ import numpy as np
 
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES, MACRO
-from sslm_core.files import locked, write_atomic
+from sslm_core.files import drop_unfinished, locked, write_atomic
 from sslm_core.pretext import least_loss
 
 from . import explain_score, intervals, metrics, pointing
@@ -194,6 +194,7 @@ def upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool] = lambd
     Runs of several folders may share the file: what one reads, no other changes before it is written.
     """  # fmt: skip
     with locked(path.with_name(f".{path.name}.lock")):
+        drop_unfinished(path.parent, path.name)
         _upsert(path, rows, instead)
 
 

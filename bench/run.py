@@ -21,7 +21,7 @@ from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError
 from sslm_core.exams import ExamSet
 from sslm_core.features import Features
-from sslm_core.files import locked, write_atomic
+from sslm_core.files import drop_unfinished, locked, write_atomic
 from sslm_core.frames import FrameStore, Placing, Progress, joined, packed_frames
 from sslm_core.memory import keep_pages
 from sslm_core.pretext import Pretrained, fast_dtype
@@ -242,7 +242,8 @@ def forget(job: Job) -> None:
 
 def drop_leftovers(folder: Path) -> None:
     """Checkpoints, and half-written files of killed runs."""
-    for path in [*folder.glob("*.ckpt"), *folder.glob(".*.tmp")]:
+    drop_unfinished(folder)
+    for path in folder.glob("*.ckpt"):
         path.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from . import ranks
 from .errors import UserError
-from .files import write_atomic
+from .files import drop_unfinished, write_atomic
 from .seeds import rng_states, set_rng_states
 
 
@@ -37,8 +37,7 @@ class Resume:
         self.saved = time.monotonic()
 
     def load(self) -> dict | None:
-        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # half-written by a killed process
-            left.unlink(missing_ok=True)
+        drop_unfinished(self.path.parent, self.path.name)
         if not self.path.exists():
             return None
         state = load(self.path)

@@ -29,6 +29,12 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink()
 
 
+def drop_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes have left half-written of the files `name` (a pattern); for whoever alone writes them now."""
+    for left in folder.glob(f".{name}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Only one process at a time is inside; the lock goes with its process, however that ends."""

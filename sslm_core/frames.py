@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from . import stream
 from .errors import UserError
 from .exams import ExamSet, read_volume
-from .files import locked, write_atomic
+from .files import drop_unfinished, locked, write_atomic
 from .memory import free_memory
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -139,8 +139,7 @@ def packed_frames(folder: Path, exams: ExamSet, plane: str, size: int, progress:
     with locked(path.with_suffix(".lock")):
         mapped = _mapped(path, shape, sources)
         if mapped is None:
-            for left in folder.glob(f".{path.stem}.*.tmp"):  # half-written by a killed process
-                left.unlink(missing_ok=True)
+            drop_unfinished(folder, f"{path.stem}.*")
             total = hashlib.sha256()
 
             def pack(temporary: Path) -> None:

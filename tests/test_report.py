@@ -186,7 +186,10 @@ def test_any_name_is_safe_and_all_that_is_stored_is_shown(tmp_path, monkeypatch,
     row = {"level": "5 %", "method": "<s>", "label": "macro", "seeds": 1, "draws": 1, "auc": 0.61, "against": "sslm", "reason": "few <i>"}
     study_table.write(home / "studies" / "labels.csv", [row])
     (next(home.glob("*/sslm*")) / "explain-acl.png").write_bytes(plots.png(figure))
+    (home / "report-cpu").mkdir()
+    (home / "report-cpu" / ".report.html.1.tmp").write_text("half")  # by a process that was killed
     assert main(["report", "--out", str(out)]) == 0
+    assert not list(home.rglob(".*.tmp"))
     page = Page(home / "report-cpu" / "report.html")
     assert not {"b", "i", "u", "s"} & page.tags and "SSLM compared on <b>&" in page.text["h1"]
     assert [cell for (cell,) in page.tables[2][1][:5]] == ["5 %", "<s>", "1", "1", ".610"] and "5 %: few <i>" in page.text["p"]
