@@ -34,7 +34,8 @@ from .text import aligned, number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="+", metavar="RUN|EXAM",
-                        help="folders of runs, or folders that hold some; and exams: ids of reported ones, or volume files")  # fmt: skip
+                        help="folders of runs, or folders that hold some (of variants those that are named themselves); and exams: ids of "
+                        "reported ones, or volume files")  # fmt: skip
     parser.add_argument("--score", action="store_true",
                         help="instead of pictures of exams: all reported ones with lesions, scored against their masks")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="score anew what is scored")
@@ -96,7 +97,9 @@ def chosen(args: argparse.Namespace) -> tuple[list[Path], list[str]]:
     planes = listed(args.planes, (), {record["plane"] for record in records.values()}, "--planes")
     methods = listed(args.methods, (), METHODS, "--methods")
     seeds = [seed_number(text) for text in args.seeds.split(",")] if args.seeds else []
-    wanted = [folder for folder, record in records.items() if all(not some or record[name] in some for name, some in
+    named = {Path(word) for word in args.what}
+    plain = {folder: record for folder, record in records.items() if not record["variant"] or folder in named}
+    wanted = [folder for folder, record in plain.items() if all(not some or record[name] in some for name, some in
               (("plane", planes), ("method", methods), ("seed", seeds)))]  # fmt: skip
     if not wanted:
         raise UserError(f"{args.what[0]}: no run of these --methods, --planes and --seeds is stored there")

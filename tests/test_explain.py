@@ -1,5 +1,6 @@
 """Grad-CAM and occlusion where the answer is known; figures of maps on maps made by hand; the verb from end to end."""
 
+import argparse
 import csv
 import json
 import re
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 
 from bench import intervals, pointing, presets
 from bench.__main__ import main
+from bench.explain import chosen
 from bench.results import COLUMNS, read, upsert
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import ClipModel, DownstreamConfig
@@ -227,6 +229,19 @@ def test_pictures_of_an_exam(home, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {f"sslm-axial-s0-cpu-explain-{name}-{label}.png" for label in ("acl", "meniscus")}
     assert explain(home, cell(home), name, "--by", "occlusion", "--grid", "2") == 0
     assert (cell(home) / f"explain-{name}-acl.png").exists()
+
+
+def test_variants_are_asked_by_name(home, tmp_path):
+    shutil.copytree(home / "runs", tmp_path / "runs")
+    one = cell(tmp_path)
+    varied = shutil.copytree(one, one.with_name("sslm-clip.frames=4-axial-s0-cpu"))
+    record = json.loads((one / "run.json").read_text())
+    (varied / "run.json").write_text(json.dumps(record | {"variant": "clip.frames=4"}))
+    of = argparse.Namespace(planes=None, methods="sslm", seeds=None)
+    of.what = [str(tmp_path / "runs")]
+    assert one in chosen(of)[0] and varied not in chosen(of)[0]
+    of.what = [str(varied)]
+    assert chosen(of)[0] == [varied]
 
 
 def test_scores_against_lesions(home, capsys):
