@@ -100,9 +100,10 @@ def named(methods: dict[str, list[Scored]], wanted: list[str], group: tuple) -> 
     plain = sorted((name for name in methods if name in METHODS), key=list(METHODS).index) or list(methods)
     most = max((s for name in plain for s in methods[name]), key=lambda s: len(s.records))
     shown = {name: fitting for name in plain if (fitting := [s for s in methods[name] if compare.alike(s, most)])}
-    others = [name for name in methods if name not in plain]
-    others += [f"{name} seed {s.key['seed']}" for name in plain for s in methods[name] if s not in shown.get(name, ())]
-    return shown, (f"Stored too, but not shown here (variants, or other planes): {'; '.join(others)}.",) if others else ()
+    variants = [name for name in methods if name not in plain]
+    others = [f"{name} seed {s.key['seed']}" for name in plain for s in methods[name] if s not in shown.get(name, ())]
+    told = [verdict.few(names, what) for names, what in ((variants, "variants"), (others, "runs of other planes")) if names]
+    return shown, (f"Stored too, but not shown here (variants, or other planes): {'; '.join(told)}.",) if told else ()
 
 
 def exams_of(data: Path | None, first: Scored) -> ExamSet | None:

@@ -46,6 +46,11 @@ def those(names: list[str], others: int) -> str:
     return f"each of the {others} others" if len(names) == others else joined([*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
 
 
+def few(names: list[str], what: str) -> str:
+    """The names, or how many they are."""
+    return joined(names) if len(names) <= NAMED else f"{len(names)} {what}"
+
+
 def joined(words: list[str], last: str = " and ") -> str:
     return last.join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 

@@ -206,7 +206,7 @@ def test_variants_and_other_planes_are_named_not_mixed_in(tmp_path, monkeypatch)
     assert main(["report", "--out", str(out)]) == 0
     page = Page(next(out.rglob("report.html")))
     assert [row[0][0] for row in page.tables[0][1:]] == ["sslm", "random"]
-    assert any("not shown here (variants, or other planes): random seed 1; imagenet seed 0." in text for text in page.text["p"])
+    assert any("not shown here (variants, or other planes): random seed 1 and imagenet seed 0." in text for text in page.text["p"])
 
 
 def test_plots_of_undefined_figures():
