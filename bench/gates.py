@@ -17,7 +17,8 @@ import torch
 ALARMS = 0.005  # chance that unchanged code fails any of the gates of noisy figures; half of the 1 % that is promised
 POWER = 0.8  # chance with which the smallest loss told is found
 LEAST = 5  # runs of a baseline
-FAILS = ("worse", "too good", "slower", "changed", "more", "undefined")
+SLOWER = "slower"
+FAILS = ("worse", "too good", SLOWER, "changed", "more", "undefined")
 IDENTICAL, INSIDE, NO_LOSS = "identical", "within noise", "different, not worse"
 
 
@@ -104,7 +105,7 @@ def at_most(figure: str, baseline: float, now: float, limit: float) -> Verdict:
 
 def slower(figure: str, ratio: "Ratio", limit: float, unjudged: str = "") -> Verdict:
     """A duration relative to the baseline's: it fails where the whole interval lies beyond `limit`. unjudged: why it only is shown."""
-    verdict = "slower" if ratio.low > limit else INSIDE if ratio.high <= limit else "undecided"
+    verdict = SLOWER if ratio.low > limit else INSIDE if ratio.high <= limit else "undecided"
     return Verdict(figure, "1", f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]", f"<= {limit:g}", unjudged or verdict)
 
 
