@@ -10,8 +10,8 @@ from sslm_core.frames import FrameStore, offsets_of
 from . import cost
 from .methods import frozen_by, pretext_of
 from .presets import Preset
-from .records import read_json
-from .run import RECORD, Job, prepare, resolved
+from .records import RECORD, read_json
+from .run import Job, prepare, resolved
 from .speed_pretext import Step
 from .throughput import median_seconds
 

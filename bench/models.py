@@ -17,7 +17,7 @@ from sslm_core.settings import restored
 from sslm_core.sslm import SSLMConfig, new_encoder
 
 from .methods import METHODS, PARTS, Cell
-from .records import read_json, read_scores
+from .records import read_json, read_record, read_scores
 
 MODEL = "model.pt"
 
@@ -54,7 +54,7 @@ def record_of(folder: Path) -> dict:
     """What the finished run in `folder` has told of itself. Raises UserError where there is none."""
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder}: no finished run; name a folder that holds run.json, as {LAYOUT}")
-    return read_json(folder / "run.json")
+    return read_record(folder / "run.json")
 
 
 def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:

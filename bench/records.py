@@ -8,6 +8,16 @@ import numpy as np
 
 from sslm_core.errors import UserError
 
+RECORD = 5  # goes up with every change to what run.json holds or to what scores depend on beside the settings
+
+
+def read_record(path: Path) -> dict:
+    """The run.json of a finished cell. Raises UserError where it is of another version, or none."""
+    record = read_json(path)
+    if record.get("record") != RECORD:
+        raise UserError(f"{path}: stored by another version of this suite; run it again, or move its folder away")
+    return record
+
 
 def read_json(path: Path) -> dict:
     try:

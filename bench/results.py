@@ -15,8 +15,7 @@ from sslm_core.files import drop_unfinished, locked, write_atomic
 from sslm_core.pretext import least_loss
 
 from . import explain_score, intervals, metrics, pointing
-from .records import read_json, read_scores
-from .run import RECORD
+from .records import read_json, read_record, read_scores
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
@@ -137,9 +136,7 @@ def stored(out: Path) -> dict[tuple, dict[str, list[Scored]]]:
     """All runs below a folder: GROUP -> name of method and variant -> one Scored per seed. Raises UserError where there are none."""
     cells: dict = {}
     for path in sorted(out.rglob("run.json")):
-        record = read_json(path)
-        if record.get("record") != RECORD:
-            raise UserError(f"{path}: stored by another version of this suite; run it again, or move its folder out of {out}")
+        record = read_record(path)
         name = " ".join(filter(None, (record["method"], record["variant"])))
         seeds = cells.setdefault(tuple(record[key] for key in GROUP), {}).setdefault(name, {})
         seeds.setdefault(record["seed"], []).append(path.parent)

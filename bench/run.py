@@ -34,10 +34,9 @@ from .machine import commit, cores, processor
 from .methods import METHODS, Cell, Outcome
 from .models import keep
 from .presets import Preset
-from .records import read_json, write_scores
+from .records import RECORD, read_json, write_scores
 from .throughput import prediction, synchronise
 
-RECORD = 5  # goes up with every change to what run.json holds or to what scores depend on beside the settings
 CACHE = 8 << 30  # bytes of feature maps on disk
 
 
