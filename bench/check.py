@@ -17,7 +17,7 @@ from .check_speed import against, drifted, timings
 from .data import Dataset, embedded, planes_of
 from .gates import IDENTICAL, SLOWER, Verdict
 from .machine import ROOT, cores
-from .options import device_of, listed, seed_number
+from .options import device_of, listed, seeds_of
 from .presets import Preset, preset
 from .results import TIMED, Scored
 from .run import Job, environment
@@ -56,12 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     chosen, device = preset("check"), device_of(args.device)
     kinds = listed(args.gates, KINDS, KINDS, "--gates")
-    seeds = list(map(seed_number, args.seeds.split(","))) if args.seeds else list(chosen.seeds[: None if args.update else NOW])
+    seeds = seeds_of(args.seeds, chosen.seeds[: None if args.update else NOW])
     if not args.limit > 1:
         raise UserError(f"--limit {args.limit:g}: expected more than 1")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    if args.update and (len(set(seeds)) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
+    if args.update and (len(seeds) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
         raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
     if args.update:
         results.read(args.results)  # one that cannot be added to is named now, not after the run

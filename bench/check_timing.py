@@ -84,7 +84,6 @@ def parts(device: torch.device) -> dict[str, Callable[[], object]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
     args = parser.parse_args()
     device = torch.device(args.device)
     torch.set_num_threads(1)
@@ -93,7 +92,7 @@ def main() -> None:
     for work in (calibrate, *works.values()):  # what is set up lazily is there from now on
         work()
     relative = {name: [] for name in works}
-    for _ in range(args.rounds):
+    for _ in range(ROUNDS):
         for name, work in works.items():
             before = calibrate()
             took = seconds(work, device)

@@ -18,15 +18,14 @@ from sslm_core.errors import UserError
 from sslm_core.exams import MACRO, ExamSet, read_volume
 from sslm_core.explain import GRID, Explained, Layer, gradcam, occlusion
 from sslm_core.frames import FrameStore, Progress, load_frames, quiet, store_of
-from sslm_core.memory import keep_pages
 
 from . import explain_pictures, explain_score, intervals, pointing, results
 from .methods import METHODS
 from .models import LAYOUT, Stored, cells, record_of, reported, siblings, stored
-from .options import device_of, listed, seed_number
+from .options import device_of, listed, seeds_of
 from .presets import PRESETS
 from .results import GROUP, Scored
-from .run import pin_kernels
+from .run import prepare
 from .sweep import bar, say
 from .table import REFERENCE
 from .text import aligned, number
@@ -76,14 +75,9 @@ def main(args: argparse.Namespace) -> None:
 
 def prepared(name: str, folder: Path) -> str:
     """The device of --device, and this process made ready for it as that of the run in `folder` was."""
-    device = device_of(name)
-    if device == "cuda":
-        pin_kernels()
-        return device
-    keep_pages()
-    preset = record_of(folder)["preset"]
-    if preset in PRESETS and PRESETS[preset].threads:
-        torch.set_num_threads(PRESETS[preset].threads)
+    device, preset = device_of(name), record_of(folder)["preset"]
+    if preset in PRESETS:  # else one of the user's own, which is gone: the scores are the same to the last digits
+        prepare(PRESETS[preset], device)
     return device
 
 
@@ -96,13 +90,13 @@ def chosen(args: argparse.Namespace) -> tuple[list[Path], list[str]]:
     records = {folder: record_of(folder) for folder in folders}
     planes = listed(args.planes, (), {record["plane"] for record in records.values()}, "--planes")
     methods = listed(args.methods, (), METHODS, "--methods")
-    seeds = [seed_number(text) for text in args.seeds.split(",")] if args.seeds else []
+    seeds = seeds_of(args.seeds, ())
     named = {Path(word) for word in args.what}
     plain = {folder: record for folder, record in records.items() if not record["variant"] or folder in named}
     wanted = [folder for folder, record in plain.items() if all(not some or record[name] in some for name, some in
               (("plane", planes), ("method", methods), ("seed", seeds)))]  # fmt: skip
     if not wanted:
-        raise UserError(f"{args.what[0]}: no run of these --methods, --planes and --seeds is stored there")
+        raise UserError(f"{args.what[0]}: no run of these --methods, --planes and --seeds is stored there (variants: name their folders)")
     return sorted(wanted, key=lambda folder: methods.index(records[folder]["method"]) if methods else 0), exams
 
 

@@ -25,21 +25,18 @@ def _panel(axes, frame: np.ndarray, heat: np.ndarray, mask: np.ndarray | None, t
 
 def _sheet(path: Path, rows: int, columns: int, title: str, draw, lines: int = 1) -> Path:
     """A black sheet of rows x columns axes, each with a title of `lines`, filled by draw(axes), below a title."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     top = 0.25 + 0.2 * (title.count("\n") + 1)  # inches
     height = (1.9 + 0.18 * lines) * rows + top
-    figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, height), facecolor="black", squeeze=False)
+    figure = Figure(figsize=(1.9 * columns, height), facecolor="black")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for one in axes.flat:
         one.axis("off")
     draw(axes)
     figure.suptitle(title, color="white", fontsize=10, y=1 - 0.08 / height, va="top")
     figure.subplots_adjust(0.005, 0.005, 0.995, 1 - (top + 0.16 * lines) / height, 0.03, 0.11 * lines)
     write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png", facecolor="black"))
-    plt.close(figure)
     return path
 
 

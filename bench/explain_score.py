@@ -79,7 +79,7 @@ def score(stored: Stored, exams: ExamSet, way: Way, progress: Progress, most: in
     if 0 < most < len(positives):
         positives = positives[_evenly(len(positives), most)]
     names = [f"{name}{end}" for name in pointing.FIGURES for end in ("", "_random", "_centre")]
-    each = {name: np.full(exams.truth.shape, np.nan) for name in (*names, pointing.SANITY, "sanity_head")}
+    each = {name: np.full(exams.truth.shape, np.nan) for name in (*names, pointing.SANITY)}
     here = store.to(device)
     looked = []
     for e, found in zip(progress(positives.tolist(), "explaining"), way(stored.model, here, positives)):
@@ -97,14 +97,13 @@ def score(stored: Stored, exams: ExamSet, way: Way, progress: Progress, most: in
                     each[f"{name}{end}"][e, l] = float(value.mean())
             looked[-1].energy[label] = each["energy"][e, l]
     some = _evenly(len(looked), min(sane, len(looked)))
-    for name, parts in (("sanity_head", ("head",)), (pointing.SANITY, ("backbone", "head"))):
-        other = way(shuffled(stored.model, record["seed"], parts), here, positives[some])
-        for k, found in zip(progress(some.tolist(), f"shuffled {' and '.join(parts)}"), other):
-            first = looked[k]
-            for l, label in enumerate(labels):
-                if label in first.energy:
-                    maps = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
-                    each[name][first.exam, l] = pointing.rank_correlation(*maps)
+    other = way(shuffled(stored.model, record["seed"]), here, positives[some])
+    for k, found in zip(progress(some.tolist(), "with shuffled weights"), other):
+        first = looked[k]
+        for l, label in enumerate(labels):
+            if label in first.energy:
+                maps = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
+                each[pointing.SANITY][first.exam, l] = pointing.rank_correlation(*maps)
     return _summed(record, exams, positives.numpy(), each), looked, store
 
 

@@ -20,8 +20,6 @@ from .methods import METHODS, PARTS, Cell
 from .records import read_json, read_record, read_scores
 
 MODEL = "model.pt"
-
-
 LAYOUT = "runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE"
 
 
@@ -98,22 +96,26 @@ def siblings(folder: Path, record: dict) -> dict[str, Path]:
     return {plane: found[plane] for plane in record["planes"] if plane in found}
 
 
+def embedded(record: dict) -> Path:
+    """Where the phantom of a run lies, if it was run on one and it is here."""
+    return Path("data") / f"phantom-{record['digest']}"
+
+
 def reported(folder: Path, record: dict, data: Path | None) -> ExamSet:
     """The exams that the run in `folder` was scored on, from the folder `data`; by default from the embedded phantom's.
 
     Raises UserError where they are not there or not those.
     """
-    root = data or Path("data") / f"phantom-{record['digest']}"
+    root = data or embedded(record)
     if not root.is_dir():
         raise UserError(f"{folder}: the exams of {record['dataset']} ({record['digest']}) are not in {root}; name their folder with --data")
     exams = _reported(root)
     ids, truth, _ = read_scores(folder / "scores.csv")["reported"]
-    if not set(ids) <= set(exams.ids) or exams.labels != tuple(record["labels"]):
-        raise UserError(f"{root}: not the exams of {folder}; name the folder that it was run on with --data")
-    exams = exams.subset([exams.ids.index(name) for name in ids])
-    if (exams.truth != truth).any():
-        raise UserError(f"{root}: not the labels of {folder}; name the folder that it was run on with --data")
-    return exams
+    if set(ids) <= set(exams.ids) and exams.labels == tuple(record["labels"]) and set(record["planes"]) <= set(exams.planes):
+        exams = exams.subset([exams.ids.index(name) for name in ids])
+        if (exams.truth == truth).all():
+            return exams
+    raise UserError(f"{root}: not the exams, planes and labels of {folder}; name the folder that it was run on with --data")
 
 
 @lru_cache(maxsize=1)

@@ -7,10 +7,10 @@ import argparse
 from pathlib import Path
 
 from sslm_core.errors import UserError
-from sslm_core.exams import MACRO, ExamSet, read_exams
+from sslm_core.exams import MACRO, ExamSet
 from sslm_core.files import drop_unfinished, write_atomic
 
-from . import compare, page, plots, repeat, report_parts, verdict
+from . import compare, models, page, plots, repeat, report_parts, verdict
 from .data import FLATTERS, PROTOCOLS
 from .methods import METHODS
 from .results import Scored, stored
@@ -108,13 +108,5 @@ def named(methods: dict[str, list[Scored]], wanted: list[str], group: tuple) -> 
 
 def exams_of(data: Path | None, first: Scored) -> ExamSet | None:
     """The reported exams in `data`, or in the embedded phantom of these runs if it is there. Raises UserError for other exams."""
-    root = data or Path("data") / f"phantom-{first.key['digest']}"
-    if not data and not (root / "phantom.json").exists():
-        return None
-    _, reported = read_exams(root)
-    number = {name: e for e, name in enumerate(reported.ids)}
-    if set(first.ids) <= set(number) and reported.labels == first.labels and set(first.records) <= set(reported.planes):
-        exams = reported.subset([number[name] for name in first.ids])
-        if (exams.truth == first.truth).all():
-            return exams
-    raise UserError(f"--data {root}: not the exams and labels of the stored runs; name the folder that they were made from")
+    record = next(iter(first.records.values()))
+    return models.reported(first.folders[0], record, data) if data or models.embedded(record).is_dir() else None

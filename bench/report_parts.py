@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from sslm_core.errors import UserError
 from sslm_core.exams import ExamSet
 from sslm_core.jigsaw import JigsawConfig
 
@@ -106,8 +107,11 @@ def studies(folder: Path) -> list[str]:
     for path in plotted:
         parts.append(page.pictures(page.picture(path.read_bytes(), f"Study {path.stem}", wide=True)))
         if path.with_suffix(".csv").exists():
-            head, lines, reasons = study_table.laid_out(*study_table.read(path.with_suffix(".csv")))
-            parts += [page.table(head, lines), *map(page.paragraph, reasons)]
+            try:
+                head, lines, reasons = study_table.laid_out(*study_table.read(path.with_suffix(".csv")))
+                parts += [page.table(head, lines), *map(page.paragraph, reasons)]
+            except UserError as error:  # one study is no reason to end a run without its report
+                parts.append(page.paragraph(f"No table: {error}"))
     return parts
 
 

@@ -153,13 +153,16 @@ def write(path: Path, table: list[dict]) -> None:
 
 def read(path: Path) -> tuple[list[dict], str]:
     """What `write` has stored, and the label whose rows are compared."""
-    with open(path, newline="", encoding="utf-8") as file:
-        stored = list(csv.DictReader(file))
-    if not stored or set(stored[0]) != set(COLUMNS):
-        raise UserError(f"{path}: not a study's table; run `python -m bench ablate` again")
     numbers = {name for name in COLUMNS if name.startswith(tuple(FIGURES)) and not name.endswith("verdict")}
-    table = [{name: float(cell or "nan") if name in numbers else cell for name, cell in row.items() if cell or name != "against"}
-             for row in stored]  # fmt: skip
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            stored = list(csv.DictReader(file))
+        if not stored or set(stored[0]) != set(COLUMNS):
+            raise ValueError("another header")
+        table = [{name: float(cell or "nan") if name in numbers else cell for name, cell in row.items() if cell or name != "against"}
+                 for row in stored]  # fmt: skip
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a study's table ({error}); run `python -m bench ablate` again") from None
     return table, next((row["label"] for row in table if "against" in row), MACRO)
 
 

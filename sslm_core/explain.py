@@ -227,14 +227,14 @@ def occlusion(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: Cl
         yield from clips.per_exam(torch.sigmoid(logits).mean(0)[None], torch.stack(falls, 1).clamp(min=0))
 
 
-def shuffled(model: ClipModel, seed: int, parts: tuple[str, ...] = ("backbone", "head")) -> ClipModel:
-    """A copy of `model` that has learnt nothing: the entries of each weight of `parts` in random order, so their spread stays.
+def shuffled(model: ClipModel, seed: int) -> ClipModel:
+    """A copy of `model` that has learnt nothing: the entries of each weight in random order, so their spread stays.
 
     An explanation that shows what was learnt must not survive this (Adebayo et al. 2018).
     """
     copied = copy.deepcopy(model)
     with torch.no_grad():
-        for part in parts:
+        for part in ("backbone", "head"):
             for name, weight in getattr(copied, part).named_parameters():
                 order = torch.randperm(weight.numel(), generator=generator("cpu", seed, "shuffled", part, name)).to(weight.device)
                 weight.copy_(weight.flatten()[order].view_as(weight))
