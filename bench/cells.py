@@ -36,8 +36,7 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
     name = args.preset or study.preset
     chosen = preset(name, spelled(name, args.set))
     dataset = dataset_of(args.data, replace(chosen, data=DataConfig()), args.protocol)
-    slim = replace(dataset, files={})  # every job goes to its worker with it
-    device, limit = device_of(args.device), int(args.cache_limit * 2**30)
+    device = device_of(args.device)
     families = listed(args.methods, study.methods, METHODS, "--methods")
     if any(level.methods for level in study.levels):  # one for one in the place of the study's
         families = listed(args.methods, study.methods, study.methods, "--methods")
@@ -53,13 +52,12 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
             at = preset(name, variant)
             try:
                 patch_size(at.frame, at.sslm.jigsaw.grid)
-                shown[draw] = slim.showing(at.data)
+                shown[draw] = dataset.showing(at.data)
             except UserError as error:
                 reasons[draw] = str(error)
         for family in families:
             method = level.methods[study.methods.index(family)] if level.methods else family
-            jobs = {(draw, seed): [Job(data, preset(name, variants[draw]), method, plane, seed, device, args.out, variants[draw],
-                                       args.force, limit, args.store) for plane in planes]
-                    for draw, data in shown.items() for seed in seeds}  # fmt: skip
+            jobs = {(draw, seed): [Job.asked(args, data, preset(name, variants[draw]), method, plane, seed, device, variants[draw])
+                                   for plane in planes] for draw, data in shown.items() for seed in seeds}  # fmt: skip
             lines.append(Line(level, method, family, variants[0], jobs, reasons))
     return dataset, lines

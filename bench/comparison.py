@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -72,10 +71,7 @@ def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: 
     seeds = seeds_of(args.seeds, chosen.seeds)
     check(args)
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
-    limit = int(args.cache_limit * 2**30)
-    slim = replace(dataset, files={})  # every job goes to its worker with it
-    jobs = [Job(slim, chosen, m, p, s, device, args.out, variant, args.force, limit, args.store)
-            for m in methods for s in seeds for p in planes]  # fmt: skip
+    jobs = [Job.asked(args, dataset, chosen, m, p, s, device, variant) for m in methods for s in seeds for p in planes]
     if ranks.world() > 1:
         if (args.jobs or 1) > 1:
             raise UserError(f"--jobs {args.jobs}: the processes of torchrun work on one cell after another, together")

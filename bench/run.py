@@ -1,5 +1,6 @@
 """One cell (method, variant, plane, seed) -> OUT/<id>/{run.json, scores.csv, model.pt}. A finished cell has its run.json, written last."""
 
+import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -55,6 +56,13 @@ class Job:
     anew: bool = False  # start from nothing, whatever a killed run has left
     cache: int = CACHE
     store: Placing = "auto"  # no score depends on it
+
+    @classmethod
+    def asked(cls, args: argparse.Namespace, dataset: Dataset, preset: Preset, method: str, plane: str, seed: int, device: str,
+              variant: str) -> "Job":  # fmt: skip
+        """As the options of `run` have it."""
+        slim = replace(dataset, files={})  # every job goes to its worker with it
+        return cls(slim, preset, method, plane, seed, device, args.out, variant, args.force, int(args.cache_limit * 2**30), args.store)
 
     @property
     def home(self) -> Path:
