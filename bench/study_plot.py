@@ -1,15 +1,16 @@
 """A study as a picture: AUC and minority recall with their intervals, over a logarithmic axis or level by level."""
 
+import itertools
 import math
 from pathlib import Path
 
 from sslm_core.exams import MACRO
 from sslm_core.files import write_atomic
 
-from .compare import AUC, RECALL
+from .compare import AUC
 from .plots import COLOURS, GRAY, literal, new_figure, png
+from .study_table import FIGURES
 
-PANELS = {"auc": AUC, "minority_recall": RECALL}
 MARKERS = "osD^vP*"
 
 
@@ -21,8 +22,8 @@ def draw(path: Path, table: list[dict], shown: str, title: str) -> None:
     families = list(dict.fromkeys(row["family"] for row in mine))
     height = 4.0 if along else 1.5 + (0.18 + 0.16 * len(families)) * len(levels)
     figure, (axes,) = new_figure(9, height, columns=2, sharey=not along)
-    for ax, (figure_name, what) in zip(axes, PANELS.items()):
-        for k, (family, colour) in enumerate(zip(families, COLOURS)):
+    for ax, (figure_name, what) in zip(axes, FIGURES.items()):
+        for k, (family, colour) in enumerate(zip(families, itertools.cycle(COLOURS))):
             rows = [row for row in mine if row["family"] == family and not math.isnan(row[figure_name])]
             value = [row[figure_name] for row in rows]
             bars = [[abs(v - row[figure_name + bound]) for v, row in zip(value, rows)] for bound in ("_low", "_high")]

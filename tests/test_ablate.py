@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import presets
+from bench import presets, study_plot, study_table
 from bench.__main__ import main
 from bench.data import open_dataset
+from bench.plots import COLOURS, png
 from bench.records import read_json, read_scores
 from bench.results import read
 from bench.run import RECORD, Job, code
@@ -259,3 +260,14 @@ def test_shards_work_side_by_side_and_others_are_told(folder, tmp_path):
                 pass
     with claimed(tmp_path, dataset), pytest.raises(UserError, match="is at work there"), claimed(tmp_path, dataset, "labels-1"):
         pass
+
+
+def test_a_plot_leaves_no_method_out(tmp_path, monkeypatch):
+    """More of them than there are colours."""
+    drawn = []
+    monkeypatch.setattr(study_plot, "png", lambda figure: drawn.append(figure) or png(figure))
+    names = [f"m{k}" for k in range(len(COLOURS) + 2)]
+    figures = {f"{figure}{bound}": 0.6 for figure in study_table.FIGURES for bound in study_table.BOUNDS}
+    table = [{"level": level, "at": None, "family": name, "label": "macro", **figures} for level in "ab" for name in names]
+    study_plot.draw(tmp_path / "plot.png", table, "macro", "title")
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == names
