@@ -35,7 +35,7 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
     """The data set, and the lines in the order of levels and methods. Raises UserError for options and levels that make no sense."""
     name = args.preset or study.preset
     chosen = preset(name, spelled(name, args.set))
-    dataset = dataset_of(args.data, replace(chosen, data=DataConfig()), args.protocol)
+    dataset = dataset_of(args.data, replace(chosen, data=DataConfig(exams=chosen.data.exams)), args.protocol)
     device = device_of(args.device)
     families = listed(args.methods, study.methods, METHODS, "--methods")
     if any(level.methods for level in study.levels):  # one for one in the place of the study's
@@ -50,6 +50,8 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
         reasons: dict[int, str] = {}
         for draw, variant in zip(draws, variants):
             at = preset(name, variant)
+            if at.data.exams != chosen.data.exams:
+                raise UserError(f"{level.name}: data.exams is one for a whole study; give it with --set, or compare data.labels")
             try:
                 patch_size(at.frame, at.sslm.jigsaw.grid)
                 shown[draw] = dataset.showing(at.data)

@@ -63,7 +63,7 @@ class Dataset:
 
     def showing(self, config: DataConfig) -> "Dataset":
         """The same exams with fewer labels. Raises UserError where nothing can be fitted to those."""
-        if config == DataConfig():
+        if not config.thin and config.labels == 1:
             return self
         truth = np.concatenate([exams.truth for exams in self.sets])
         return replace(self, shown=labelled(config, self.train.labels, truth, self.train.truth, self.fit, self.tune))
@@ -76,6 +76,8 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
     Under `as-published` all of train is fit, and tune is the reported set.
     """
     train, reported = read_exams(root)
+    if preset.data.exams > len(train):
+        raise UserError(f"{root}: has {len(train)} train exams; give data.exams={len(train)} or less, not {preset.data.exams}")
     files = {} if known_digest else file_digests([train, reported])
     code = known_digest or digest([train, reported], files)
     notice = []
@@ -87,7 +89,8 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
             exams = exams.subset(stratified(strata, most, SPLIT_SEED)[0])
         taken.append(exams)
     train, reported = taken
-    text = f"preset {preset.name} takes {' and '.join(notice)}, stratified by joint label" if notice else ""
+    mend = "stratified by joint label (--set data.exams=N takes N of train)"
+    text = f"preset {preset.name} takes {' and '.join(notice)}, {mend}" if notice else ""
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
     elif train.held is not None:  # the data set has a split of its own

@@ -23,7 +23,7 @@ class Preset:
     """`exams`: the most (train, reported) exams that are taken of a data set, None takes all; `phantom`: those it is made with."""
 
     name: str
-    exams: tuple[int, int] | None
+    exams: tuple[int, int | None] | None
     frame: int
     planes: tuple[str, ...]  # of the data set's planes, those named here; its first where it has none of them; all if empty
     seeds: tuple[int, ...]
@@ -32,7 +32,7 @@ class Preset:
     threads: int = 1  # of one cell on a CPU, 0: all. With 1, cells run side by side, and no score depends on the number of cores
     tune: float = 0.2  # share of train that chooses
     phantom: tuple[int, int] = (240, 120)
-    data: DataConfig = field(default_factory=DataConfig)  # which labels are seen
+    data: DataConfig = field(default_factory=DataConfig)  # how many exams are taken, which labels are seen
     embedded: Literal["phantom", "marks"] = "phantom"  # the data set where the user names none
 
 
@@ -117,4 +117,8 @@ def preset(name: str, variant: str = "") -> Preset:
     if name not in PRESETS:
         raise UserError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
     sslm, data = varied(PRESETS[name].sslm, variant)
-    return replace(PRESETS[name], sslm=sslm, data=data)
+    chosen = replace(PRESETS[name], sslm=sslm, data=data)
+    if data.exams:
+        reported = chosen.exams[1] if chosen.exams else None
+        chosen = replace(chosen, exams=(data.exams, reported), phantom=(data.exams, chosen.phantom[1]))
+    return chosen

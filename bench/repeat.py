@@ -4,7 +4,7 @@ import json
 import shlex
 
 from . import page, phantom
-from .presets import PRESETS
+from .presets import PRESETS, preset
 from .results import GROUP, Scored
 
 
@@ -28,8 +28,10 @@ def parts(methods: dict[str, list[Scored]]) -> list[str]:
 
 def wants_data(first: Scored) -> bool:
     """Whether a run needs --data: its data is not the phantom that the preset brings."""
-    preset = PRESETS.get(first.key["preset"])
-    return not preset or first.key["digest"] != phantom.digest(phantom.PhantomConfig(*preset.phantom, size=preset.frame))
+    if first.key["preset"] not in PRESETS:
+        return True
+    chosen = preset(first.key["preset"], first.key["variant"])
+    return first.key["digest"] != phantom.digest(phantom.PhantomConfig(*chosen.phantom, size=chosen.frame))
 
 
 def commands(methods: dict[str, list[Scored]], first: Scored) -> list[str]:

@@ -1,7 +1,8 @@
-"""Which exams show their labels: a share of fit and tune, or a fit set in which the rarer class of one label is thinned.
+"""How many exams are taken, and which of them show their labels: a share of fit and tune, or a fit set in which the rarer class of one
+label is thinned.
 
-Frames are not touched: a pretext sees those of all exams. What is drawn depends on the labels and `draw` alone, so that all methods and
-seeds are given the same exams.
+Frames are not touched by the latter: a pretext sees those of all exams. What is drawn depends on the labels and `draw` alone, so that all
+methods and seeds are given the same exams.
 """
 
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ class DataConfig:
     labels: float = 1.0  # share of the fit exams, and of the tune exams, whose labels are seen
     draw: int = 0  # which exams these are
     thin: str = ""  # [LABEL:]SHARE of the label's rarer class among the fit exams; the label is that with the rarest class, if not named
+    exams: int = 0  # of train that are taken, in place of the preset's budget; 0: that
 
     def __post_init__(self):
-        check(self, draw=0)
+        check(self, draw=0, exams=0)
         if self.labels > 1:
             raise UserError(f"labels = {self.labels:g}: expected a share, 1 or less")
         if self.thin and self.labels < 1:

@@ -130,6 +130,16 @@ def test_bad_options_are_one_line(folder, tmp_path, capsys, more, word):
     assert err.startswith("error: ") and err.count("\n") == 1 and word in err
 
 
+def test_a_study_is_of_one_number_of_exams(folder, tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text('about = "x"\nmethods = ["random"]\n[[axes]]\nlevels = [{ name = "few", set = "data.exams=30" }]\n')
+    assert ablate(path, folder, tmp_path) == 2
+    assert "few: data.exams is one for a whole study" in capsys.readouterr().err
+    assert ablate(path, folder, tmp_path, "--set", "data.exams=40") == 2
+    path.write_text(path.read_text().replace("exams=30", "labels=0.5"))
+    assert ablate(path, folder, tmp_path, "--set", "data.exams=40", "--dry-run") == 0
+
+
 # -- cells ------------------------------------------------------------------------------------------------------------
 
 

@@ -86,6 +86,15 @@ def test_the_table_names_every_method_and_a_verdict(first_run, exams_folder, cap
     assert "takes 16 of 20 train exams and 8 of 10 valid exams" in err
 
 
+def test_more_exams_than_the_budget_on_request(exams_folder, tmp_path, capsys):
+    more = ("--methods", "random", "--planes", "axial")
+    assert bench(exams_folder, tmp_path, *more, "--set", "data.exams=20") == 0
+    record = json.loads(next(tmp_path.rglob("run.json")).read_text())
+    assert record["fit_exams"] == 15 and record["variant"] == "data.exams=20" and "takes 8 of 10 valid exams" in capsys.readouterr().err
+    assert bench(exams_folder, tmp_path, *more, "--set", "data.exams=21") == 2
+    assert "has 20 train exams; give data.exams=20 or less, not 21" in capsys.readouterr().err
+
+
 def test_forced_again_gives_the_same_scores_to_the_bit(first_run, exams_folder, tmp_path):
     shutil.copytree(first_run, tmp_path / "again")
     path = stored(tmp_path / "again", "scores.csv")["supervised-axial-s0-cpu"]

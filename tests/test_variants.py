@@ -37,11 +37,17 @@ def test_fields_are_replaced_and_typed():
     ("pretext.recipe=slow", "original or fast"), ("downstream.lrs=-1", "more than 0"), ("downstream.lrs=nan", "finite"),
     ("clip.frames=0", "more than 0"), ("clip.edge=9", "18 or more"), ("downstream.head=tail", "convlstm or"), ("clip.angles=inf", "finite"),
     ("data.labels=2", "1 or less"), ("data.draw=-1", "0 or more"), ("data.thin=acl:2", "between 0 and 1"), ("data.colour=1", "data.thin"),
-    ("data.labels=0.1,data.thin=0.1", "one of them"),
+    ("data.labels=0.1,data.thin=0.1", "one of them"), ("data.exams=-1", "0 or more"),
 ])  # fmt: skip
 def test_what_is_no_variant_is_named(text, word):
     with pytest.raises(UserError, match=word):
         varied(presets.CPU.sslm, canonical(text))
+
+
+def test_exams_in_place_of_the_budget():
+    cpu, full = (presets.preset(name, "data.exams=600") for name in ("cpu", "full"))
+    assert cpu.exams == cpu.phantom == full.phantom == (600, 120) and full.exams == (600, None)
+    assert presets.preset("cpu", "data.labels=0.5").exams == presets.CPU.exams
 
 
 def test_flops_agree_with_the_published_size():
