@@ -6,6 +6,8 @@ import torch.nn.functional as F
 
 from sslm_core.seeds import seeded
 
+PACE = 0.1  # of the head's learning rate: at all of it the net may end as a constant; on tune exams 0.3 did as well
+
 
 def small_net(frame: int, seed: int) -> "SmallNet":
     """SmallNet for frames of `frame` pixels at its start."""

@@ -9,7 +9,7 @@ import torch
 
 from baselines import imagenet, reweighted
 from baselines.pretexts import PIRL, Geometric, SimCLR, random_weights
-from baselines.supervised import small_net
+from baselines.supervised import PACE, small_net
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
 from sslm_core.downstream import ClipModel, Fitted, Loss, Sampling, bce
@@ -164,7 +164,7 @@ def from_scratch(cell: Cell, **strategy) -> Outcome:
 def small(cell: Cell) -> Outcome:
     """The field's small net and the maximum over frames, end to end."""
     net = small_net(cell.frame, cell.seed)
-    return downstream(cell, net, net.channels, freeze=False, pretrained=False, head="max")
+    return downstream(cell, net, net.channels, freeze=False, pretrained=False, head="max", pace=PACE)
 
 
 def pretrained(cell: Cell, backbone: Callable[[], imagenet.Backbone], **how) -> Outcome:
