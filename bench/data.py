@@ -63,7 +63,7 @@ class Dataset:
 
     def showing(self, config: DataConfig) -> "Dataset":
         """The same exams with fewer labels. Raises UserError where nothing can be fitted to those."""
-        if not config.thin and config.labels == 1:
+        if config.all_labels:
             return self
         truth = np.concatenate([exams.truth for exams in self.sets])
         return replace(self, shown=labelled(config, self.train.labels, truth, self.train.truth, self.fit, self.tune))

@@ -3,8 +3,10 @@
 import json
 import shlex
 
+from sslm_core.errors import UserError
+
 from . import page, phantom
-from .presets import PRESETS, preset
+from .presets import preset
 from .results import GROUP, Scored
 
 
@@ -28,9 +30,10 @@ def parts(methods: dict[str, list[Scored]]) -> list[str]:
 
 def wants_data(first: Scored) -> bool:
     """Whether a run needs --data: its data is not the phantom that the preset brings."""
-    if first.key["preset"] not in PRESETS:
+    try:
+        chosen = preset(first.key["preset"], first.key["variant"])
+    except UserError:  # of another version of the suite
         return True
-    chosen = preset(first.key["preset"], first.key["variant"])
     return first.key["digest"] != phantom.digest(phantom.PhantomConfig(*chosen.phantom, size=chosen.frame))
 
 

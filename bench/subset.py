@@ -34,6 +34,10 @@ class DataConfig:
             raise UserError(f"thin = {self.thin}: expected a share between 0 and 1, or {NATURAL}, after an optional LABEL:")
 
     @property
+    def all_labels(self) -> bool:
+        return self.labels == 1 and not self.thin
+
+    @property
     def share(self) -> float | None:
         """Of the rarer class; None where that is the natural one."""
         try:
@@ -116,11 +120,9 @@ def labelled(config: DataConfig, labels: tuple[str, ...], truth: np.ndarray, tra
     if config.thin:
         k = config.thinned(labels, train)
         fit = np.sort(fit[thinned(truth[fit], k, minority(train)[k], config, random[0])])
-    elif config.labels < 1:
+    else:
         orders = [spread(truth[part], draw) for part, draw in zip((fit, tune), random)]
         fit, tune = (np.sort(part[order[: round(config.labels * len(part))]]) for part, order in zip((fit, tune), orders))
-    else:
-        return fit, tune
     what = f"data.thin={config.thin}" if config.thin else f"data.labels={config.labels:g}"
     if not len(fit) or not len(tune):
         raise UserError(f"{what}: leaves {len(fit)} exams to fit and {len(tune)} to tune")

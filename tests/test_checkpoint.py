@@ -6,11 +6,7 @@ import torch
 from sslm_core.checkpoint import Resume, load, save
 from sslm_core.errors import UserError
 from sslm_core.files import write_atomic
-
-
-class Evil:
-    def __reduce__(self):
-        return (print, ("executed",))
+from tests.conftest import Evil
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from sslm_core import exams
 from sslm_core.errors import UserError
+from tests.conftest import Evil
 
 
 def test_reads_planes_labels_and_shapes(exams_folder):
@@ -182,7 +183,7 @@ def unprintable(root):
 
 
 def pickled(root):
-    np.save(volume(root), np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(volume(root), np.array([Evil()], object))
 
 
 def wrong_dtype(root):
@@ -302,6 +303,16 @@ def test_a_link_within_the_folder_is_followed(fresh_exams):
     linked = fresh_exams.with_name("linked")
     linked.symlink_to(fresh_exams)
     assert exams.digest(exams.read_exams(linked)) == first
+
+
+def test_a_pickled_volume_executes_nothing(fresh_exams, capsys):
+    pickled(fresh_exams)
+    for read in (exams.volume_shape, exams.read_volume):
+        with pytest.raises(UserError, match="pickled"):
+            read(volume(fresh_exams))
+    assert "executed" not in capsys.readouterr().out
+    np.load(volume(fresh_exams), allow_pickle=True)
+    assert "executed" in capsys.readouterr().out  # what trusting it would have done
 
 
 def test_a_damaged_header_allocates_little(fresh_exams):

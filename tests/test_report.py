@@ -7,12 +7,13 @@ import shlex
 import shutil
 import time
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import auc
 
-from bench import intervals, plots, plots_curves, plots_methods, presets, report, study_table, table, verdict
+from bench import intervals, phantom, plots, plots_curves, plots_methods, presets, repeat, report, study_table, table, verdict
 from bench.__main__ import main
 from bench.compare import AUC, RECALL, Difference, differences, drawn
 from bench.methods import METHODS
@@ -209,6 +210,15 @@ def test_variants_and_other_planes_are_named_not_mixed_in(tmp_path, monkeypatch)
     page = Page(next(out.rglob("report.html")))
     assert [row[0][0] for row in page.tables[0][1:]] == ["sslm", "random"]
     assert any("not shown here (variants, or other planes): random seed 1 and imagenet seed 0." in text for text in page.text["p"])
+
+
+@pytest.mark.parametrize("name, variant, exams, wanted", [
+    ("cpu", "", 240, False), ("cpu", "data.exams=600", 600, False), ("cpu", "data.exams=600", 240, True),
+    ("cpu", "gone.field=1", 240, True), ("gone", "", 240, True),
+])  # fmt: skip
+def test_repeating_a_run_wants_data_unless_the_suite_brings_them(name, variant, exams, wanted):
+    brought = phantom.digest(phantom.PhantomConfig(exams, 120, size=64))
+    assert repeat.wants_data(SimpleNamespace(key={"preset": name, "variant": variant, "digest": brought})) == wanted
 
 
 def test_plots_of_undefined_figures():
