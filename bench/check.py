@@ -26,7 +26,7 @@ from .text import aligned
 
 NOW = 2  # seeds that a check runs
 KINDS = ("accuracy", "cost", "speed")
-NOISY = {"pretext accuracy": "pretext_accuracy", "macro AUC": "auc", "minority recall": "minority_recall"}
+NOISY = {"pretext accuracy": "pretext_accuracy", "macro AUC": "auc", "minority recall": "minority_recall", "skill": "skill"}
 BOTH = "pretext accuracy"  # gated on both sides: a leak raises it
 COSTS = {"FLOPs per exam": "flops_per_exam", "training FLOPs": "train_flops", "parameters": "parameters", "trainable": "trainable"}
 AGAIN = 2  # times that what is slower than the baseline is timed before it fails

@@ -21,6 +21,7 @@ from .results import GROUP, Scored, stored
 from .text import aligned
 
 AUC, RECALL = "AUC", "minority recall"
+NO_VERDICT = "no verdict"  # one of the two methods did not learn
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Draws:
     auc: np.ndarray
     recall: np.ndarray
     kept: np.ndarray
+    skill: intervals.Skill
 
     def of(self, figure: str) -> np.ndarray:
         return self.auc if figure == AUC else self.recall
@@ -50,9 +52,12 @@ class Difference:
     adjusted: float  # p after Holm
     delong: float  # p, of one label's AUC; else NaN
     needed: float  # exams
+    unlearnt: str = ""  # those of the two that did not learn
 
     @property
     def verdict(self) -> str:
+        if self.unlearnt:
+            return NO_VERDICT
         return intervals.verdict(self.estimate, self.adjusted) if math.isfinite(self.estimate.value) else "undefined"
 
 
@@ -75,7 +80,8 @@ def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
         score = np.stack([s.scores[plane] for s in seeds])  # [S, E, L]
         threshold = np.stack([s.threshold(plane) for s in seeds])
         recalls = (intervals.recall_draws(first.truth, score, weights, c, threshold) for c in (first.minority, 1 - first.minority))
-        out[name] = Draws(seeds, score, intervals.auc_draws(first.truth, score, weights), *recalls)
+        out[name] = Draws(seeds, score, intervals.auc_draws(first.truth, score, weights), *recalls,
+                          intervals.skill(*np.mean([s.tune_losses(plane) for s in seeds], axis=0)))  # fmt: skip
     return out
 
 
@@ -85,14 +91,17 @@ def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]
     names = (*first.labels, MACRO)
     pairs = [(o, figure, names.index(label)) for o in draws if o != reference for figure in (AUC, RECALL) for label in labels]
     found = [intervals.paired(draws[reference].of(figure)[:, :, k], draws[o].of(figure)[:, :, k]) for o, figure, k in pairs]
+    unlearnt = {o: " and ".join(name for name in (reference, o) if not draws[name].skill.learnt) for o in draws}
+    judged = [math.nan if unlearnt[other] else e.p for (other, _, _), e in zip(pairs, found)]
     out = []
-    for (other, figure, k), estimate, adjusted in zip(pairs, found, intervals.holm([e.p for e in found])):
+    for (other, figure, k), estimate, adjusted in zip(pairs, found, intervals.holm(judged)):
         delong = math.nan
         if figure == AUC and k < len(first.labels):
             delong = intervals.delong(first.truth[:, k], draws[reference].score[:, :, k], draws[other].score[:, :, k]).p
         values = tuple(float(draws[name].of(figure)[0, :, k].mean()) for name in (reference, other))
         needed = intervals.exams_to_decide(estimate.value, estimate.se_exams, len(first.truth))
-        out.append(Difference(reference, other, figure, names[k], values, estimate, float(adjusted), delong, needed))
+        out.append(Difference(reference, other, figure, names[k], values, estimate, float(adjusted), delong, needed,
+                              unlearnt[other]))  # fmt: skip
     return out
 
 

@@ -13,7 +13,7 @@ from sslm_core.frames import Placing
 from . import metrics, report, results
 from .data import FLATTERS, PROTOCOLS, Dataset, dataset_of, planes_of
 from .machine import cores
-from .methods import ALONE, METHODS
+from .methods import ALONE, METHODS, frozen_by
 from .options import device_of, listed, seeds_of
 from .presets import PRESETS, Preset, preset
 from .results import Scored
@@ -21,6 +21,8 @@ from .run import CACHE, Job, forget
 from .sweep import claimed, say, sweep
 from .table import costs, table
 from .variants import canonical
+
+OF_ALL = ("downstream.freeze", "downstream.clips", "downstream.tune_clips", "downstream.dtype")  # whatever a method is trained by
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +72,7 @@ def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: 
     planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
     seeds = seeds_of(args.seeds, chosen.seeds)
     check(args)
+    check_variant(variant, methods, chosen)
     # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
     jobs = [Job.asked(args, dataset, chosen, m, p, s, device, variant) for m in methods for s in seeds for p in planes]
     if ranks.world() > 1:
@@ -90,6 +93,15 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if not args.cache_limit >= 0:
         raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+
+
+def check_variant(variant: str, methods: list[str], chosen: Preset) -> None:
+    """Raises UserError for settings of training that none of the methods is trained by."""
+    for part, frozen in (("downstream", True), ("finetune", False)):
+        pairs = [pair for pair in variant.split(",") if pair.startswith(f"{part}.") and pair.split("=")[0] not in OF_ALL]
+        if pairs and all(frozen_by(method, chosen.sslm) != frozen for method in methods):
+            other, names = "finetune" if frozen else "downstream", ", ".join(methods)
+            raise UserError(f"--set {pairs[0]}: no method asked for is trained by {part}.*; {names}: by {other}.*")
 
 
 def side_by_side(args: argparse.Namespace, chosen: Preset, device: str) -> int:

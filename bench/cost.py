@@ -101,7 +101,7 @@ def planned(chosen: Preset, frames: float, exams: int = EXAMS) -> dict[str, floa
         "pretext": pretext(patches(config, chosen.frame), config.pretext, len(fit), tune),
         f"head, features cached ({size:,.3g} GB)": downstream(*terms, frozen=True),
         "head, features computed anew": downstream(*terms, frozen=True, cached=False),
-        "encoder and head end to end": downstream(*terms, frozen=False),
+        "encoder and head end to end": downstream(config, frame, clip, epochs(config.finetune), fit, held, frozen=False),
     }
 
 

@@ -58,8 +58,9 @@ class Forecast:
         lengths = torch.from_numpy(np.concatenate([exams.frames(job.plane) for exams in data.sets]))
         looked = np.minimum(data.reported.frames(job.plane), config.downstream.clips * config.clip.frames)
         work = frame * (looked.sum() + TIMED * looked.mean())
-        work += cost.downstream(config, frame, clip, cost.epochs(config.downstream), lengths[data.labelled], lengths[data.judged],
-                                frozen_by(job.method, config))  # fmt: skip
+        frozen = frozen_by(job.method, config)
+        epochs = cost.epochs(config.downstream if frozen else config.finetune)
+        work += cost.downstream(config, frame, clip, epochs, lengths[data.labelled], lengths[data.judged], frozen)
         if first and kind == "random":
             work += patches(config, job.preset.frame) * len(data.fit) * config.pretext.draws
         elif first and kind:  # all pretexts are given the jigsaw's FLOPs

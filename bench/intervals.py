@@ -123,6 +123,27 @@ def mean_draws(value: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.column_stack([means, means.mean(axis=1)])
 
 
+@dataclass(frozen=True)
+class Skill:
+    """1 - loss / loss of the constant predictor of the fit exams, on tune, with its 95 % interval. NaN where it is not known."""
+    value: float
+    low: float
+    high: float
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the method is better than the constant predictor; what is not known is not held against it."""
+        return not self.low <= 0
+
+
+def skill(model: np.ndarray, constant: np.ndarray, resamples: int = 2000, seed: int = 0) -> Skill:
+    """From the losses of each tune exam [E], in pairs: exams that are hard for one are hard for the other."""
+    drawn = np.random.default_rng(seed).multinomial(len(model), np.full(len(model), 1 / len(model)), size=resamples)
+    ratio = np.sort((drawn @ model) / (drawn @ constant))
+    k = max(1, math.floor(LEVEL / 2 * (resamples + 1)))
+    return Skill(float(1 - model.sum() / constant.sum()), float(1 - ratio[-k]), float(1 - ratio[k - 1]))
+
+
 # ---- one method, two methods ---------------------------------------------------------------------
 
 def interval(draws: np.ndarray, exams: int, seed: int = 0) -> Estimate:

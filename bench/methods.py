@@ -12,15 +12,16 @@ from baselines.pretexts import PIRL, Geometric, SimCLR, random_weights
 from baselines.supervised import PACE, small_net
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
-from sslm_core.downstream import ClipModel, Fitted, Loss, Sampling, bce
+from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted, Loss, Sampling, bce, constant, losses
 from sslm_core.encoder import frozen
+from sslm_core.errors import UserError
 from sslm_core.features import Scale
 from sslm_core.frames import FrameStore, Progress
 from sslm_core.jigsaw import Jigsaw
 from sslm_core.pretext import PretextConfig, PretextTask, Pretrained, pretrain
 from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, new_head, pretext
 
-from . import cost
+from . import cost, probe
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Outcome:
     model: ClipModel
     tune_scores: torch.Tensor
     fitted: Fitted | None  # None: built again from what is stored
+    tune_losses: torch.Tensor | None = None  # [2, tune exams]: of the model and of the constant predictor of the fit exams
     pretext: list[dict] = field(default_factory=list)  # history, where there is a pretext
     classes: int = 0  # of the pretext
     pretext_flops: float = 0.0
@@ -84,24 +86,33 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
                freeze: bool | None = None, head: str = "", pace: float = 1.0, pretrained: bool = True, **more) -> Outcome:  # fmt: skip
     """The backbone frozen under a head, or trained on with it, at `pace` times the learning rate; the preset's choice, if not given."""
     began = time.monotonic()
-    down = replace(cell.config.downstream, head=head or cell.config.downstream.head)
-    config = replace(cell.config, downstream=down)
+    freeze = cell.config.downstream.freeze if freeze is None else freeze
+    part = "downstream" if freeze else "finetune"
+    config = replace(cell.config, **{part: replace(getattr(cell.config, part), **({"head": head} if head else {}))})
     if cell.stored:
-        return Outcome(rebuilt(cell, config, backbone, channels), torch.empty(0), None, **more)
+        return Outcome(rebuilt(cell, getattr(config, part), backbone, channels), torch.empty(0), None, **more)
     terms = (config, backbone, channels, cell.store, cell.truth, cell.labelled, cell.judged, cell.seed)
-    common = _strategy(cell, loss, sampling) | {"progress": cell.progress, "resume": cell.resume}
-    if down.freeze if freeze is None else freeze:
+    strategy = _strategy(cell, loss, sampling)
+    common = strategy | {"progress": cell.progress, "resume": cell.resume}
+    if getattr(config, part).head == probe.HEAD:
+        if not freeze or loss or sampling:
+            raise UserError(f"{part}.head={probe.HEAD}: a probe of frozen features under the plain loss; choose another head")
+        fitted, scores = probe.fit(*terms, cache=cell.cache, among=(cell.fit, cell.tune), progress=cell.progress)
+    elif freeze:
         fitted, scores = diagnose(*terms, **common, cache=cell.cache, among=(cell.fit, cell.tune))
     else:
         fitted, scores = finetune(*terms, **common, pace=pace, pretrained=pretrained)
+    truth = cell.truth[cell.judged]
+    nothing = constant(cell.truth[cell.labelled], **strategy).expand_as(truth)
+    judged = torch.stack([losses(logits, truth, **strategy) for logits in (torch.logit(scores.clamp(1e-6, 1 - 1e-6)), nothing)])
     seconds = more.pop("seconds", {}) | {"downstream": time.monotonic() - began + fitted.spent}
-    return Outcome(fitted.model, scores, fitted, seconds=seconds, **more)
+    return Outcome(fitted.model, scores, fitted, judged, seconds=seconds, **more)
 
 
-def rebuilt(cell: Cell, config: SSLMConfig, backbone: torch.nn.Module, channels: int) -> ClipModel:
+def rebuilt(cell: Cell, config: DownstreamConfig, backbone: torch.nn.Module, channels: int) -> ClipModel:
     """The fitted model whose parts the cell has stored."""
     scale = Scale(channels) if cell.stored["scale"] else None
-    model = ClipModel(backbone, new_head(config.downstream, channels, cell.truth.shape[1], cell.seed), scale)
+    model = ClipModel(backbone, new_head(config, channels, cell.truth.shape[1], cell.seed), scale)
     for part in PARTS:
         getattr(model, part).load_state_dict(cell.stored[part])
     if cell.stored["frozen"]:
@@ -113,21 +124,21 @@ def _jigsaw(cell: Cell) -> Jigsaw:
     return Jigsaw(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
 
 
-def sslm(cell: Cell, **strategy) -> Outcome:
-    """The paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head."""
+def sslm(cell: Cell, **how) -> Outcome:
+    """The paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head. `how`: another head, trained on, or a strategy."""
     pretrained, seconds = cell.shared("jigsaw", lambda resume: pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed,
                                                                        cell.progress, resume))  # fmt: skip
     work = cost.pretext(cost.patches(cell.config, cell.frame), cell.config.pretext, len(cell.fit), len(cell.tune))
-    return downstream(cell, pretrained.encoder, cell.config.encoder.channels, **strategy, pretext=pretrained.history,
+    return downstream(cell, pretrained.encoder, cell.config.encoder.channels, **how, pretext=pretrained.history,
                        classes=_jigsaw(cell).classes, seconds={"pretext": seconds}, pretext_flops=work)  # fmt: skip
 
 
-def random(cell: Cell) -> Outcome:
+def random(cell: Cell, **how) -> Outcome:
     """The control: SSLM's encoder with random weights, frozen, under the same head."""
     untrained, seconds = cell.shared("random", lambda resume: Pretrained(random_weights(cell.config, _jigsaw(cell), cell.store, cell.fit,
                                                                                        cell.seed, cell.progress)))  # fmt: skip
     work = cost.patches(cell.config, cell.frame) * len(cell.fit) * cell.config.pretext.draws
-    return downstream(cell, untrained.encoder, cell.config.encoder.channels, seconds={"pretext": seconds}, pretext_flops=work)
+    return downstream(cell, untrained.encoder, cell.config.encoder.channels, seconds={"pretext": seconds}, pretext_flops=work, **how)
 
 
 def _other_pretext(cell: Cell, name: str, task: PretextTask, sample: float, config: PretextConfig, classes: int) -> Outcome:
@@ -175,10 +186,14 @@ def pretrained(cell: Cell, backbone: Callable[[], imagenet.Backbone], **how) -> 
 
 METHODS: dict[str, Callable[[Cell], Outcome]] = {
     "sslm": sslm,
+    "sslm-probe": partial(sslm, freeze=True, head=probe.HEAD),
+    "sslm-finetuned": partial(sslm, freeze=False),
     "random": random,
+    "random-probe": partial(random, freeze=True, head=probe.HEAD),
     "supervised": from_scratch,
     "supervised-small": small,
     "imagenet": partial(pretrained, backbone=imagenet.efficientnet_lite0),
+    "imagenet-probe": partial(pretrained, backbone=imagenet.efficientnet_lite0, freeze=True, head=probe.HEAD),
     "imagenet-mrnet": partial(pretrained, backbone=imagenet.efficientnet_lite0, head="max"),  # MRNet's head on frozen features
     "imagenet-finetuned": partial(pretrained, backbone=imagenet.efficientnet_lite0, freeze=False),
     "resnet18": partial(pretrained, backbone=imagenet.resnet18),

@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .compare import Difference
+from .compare import NO_VERDICT, Difference
 from .intervals import Estimate
 from .plots import COLOURS, GRAY, literal, logarithmic, new_figure
 from .text import number
 
-VERDICTS = {"better": (COLOURS[0], ">"), "worse": (COLOURS[1], "<"), "undecided": (GRAY, "o"), "undefined": (GRAY, "x")}  # colour, marker
+VERDICTS = {  # colour, marker
+    "better": (COLOURS[0], ">"), "worse": (COLOURS[1], "<"), "undecided": (GRAY, "o"), "undefined": (GRAY, "x"), NO_VERDICT: (GRAY, "x"),
+}  # fmt: skip
 ROW = 0.28  # inches
 LOGARITHMIC = 10  # times the least cost: from there on the axis of costs is
 

@@ -36,6 +36,10 @@ class Preset:
     embedded: Literal["phantom", "marks"] = "phantom"  # the data set where the user names none
 
 
+END_TO_END = DownstreamConfig(  # encoder and head together; how it was found stands in docs/method.md
+    head="max", epochs=16, batch=4, lrs=(1e-3,), trial=16, optimiser="adamw", schedule="cosine", views=1
+)  # fmt: skip
+
 SMOKE = Preset(
     name="smoke",
     exams=(60, 40),
@@ -43,7 +47,7 @@ SMOKE = Preset(
     frame=64,
     planes=("sagittal",),
     seeds=(0,),
-    methods=("sslm", "random", "supervised", "imagenet", "sslm-weighted"),
+    methods=("sslm", "sslm-probe", "random-probe", "supervised", "imagenet-probe"),
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=20),
@@ -51,6 +55,7 @@ SMOKE = Preset(
         clip=ClipConfig(frames=6, edge=1),
         downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
                                     clips=4, tune_clips=2, hidden=32, views=1),  # fmt: skip
+        finetune=replace(END_TO_END, epochs=8),
     ),
 )
 
@@ -59,16 +64,17 @@ CPU = Preset(
     exams=(300, 120),
     phantom=(240, 120),
     frame=64,
-    planes=(),
+    planes=("sagittal",),
     seeds=(0, 1),
-    methods=("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "sslm-weighted", "sslm-adjusted"),
+    methods=("sslm", "sslm-probe", "sslm-finetuned", "random-probe", "supervised", "supervised-small", "imagenet-probe", "sslm-weighted"),
     sslm=SSLMConfig(
         encoder=size("w8"),
-        jigsaw=JigsawConfig(permutations=500),
-        pretext=PretextConfig("fast", epochs=12, batch=64, lr=2e-3),
+        jigsaw=JigsawConfig(permutations=100),
+        pretext=PretextConfig("fast", epochs=24, batch=64, lr=2e-3),
         clip=ClipConfig(frames=8, edge=2),
-        downstream=DownstreamConfig(epochs=6, batch=4, lrs=(1e-3, 3e-3), trial=2, optimiser="adam", decay=0.9, standardise=True,
+        downstream=DownstreamConfig(epochs=8, batch=4, lrs=(1e-3, 3e-3), trial=8, optimiser="adamw", schedule="cosine", standardise=True,
                                     clips=8, tune_clips=2, hidden=32, views=1),  # fmt: skip
+        finetune=END_TO_END,
     ),
 )
 
@@ -80,12 +86,18 @@ FULL = Preset(  # every number as published: the defaults of each part
     planes=(),
     seeds=(0, 1, 2, 3, 4),
     methods=(  # all but those that want weights of the user's
-        *("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-mrnet", "imagenet-finetuned"),
+        *("sslm", "sslm-probe", "sslm-finetuned", "random", "random-probe", "supervised", "supervised-small"),
+        *("imagenet", "imagenet-probe", "imagenet-mrnet", "imagenet-finetuned"),
         *("geometric", "simclr", "pirl"),
         *("sslm-weighted", "sslm-focal", "sslm-effective", "sslm-adjusted", "sslm-sampled"),
         *("supervised-weighted", "supervised-focal", "supervised-effective", "supervised-adjusted", "supervised-sampled"),
     ),
-    sslm=SSLMConfig(encoder=size("sslm"), pretext=PretextConfig(dtype="auto"), downstream=DownstreamConfig(dtype="auto")),
+    sslm=SSLMConfig(
+        encoder=size("sslm"),
+        pretext=PretextConfig(dtype="auto"),
+        downstream=DownstreamConfig(dtype="auto"),
+        finetune=replace(END_TO_END, epochs=30, trial=30),  # no published recipe: that of `cpu`, never run at this size
+    ),
     threads=0,
 )
 

@@ -12,7 +12,7 @@ from sslm_core.jigsaw import JigsawConfig
 
 from . import compare, curve, intervals, metrics, page, plots_curves, plots_frames, plots_methods, study_table
 from .compare import AUC, RECALL, Difference, Draws
-from .results import Scored
+from .results import UNLEARNT, Scored
 from .table import REFERENCE, Summary, learnt
 from .text import number
 
@@ -26,12 +26,13 @@ def methods_table(labels: tuple[str, ...], summed: dict[str, Summary], cost: dic
     def cell(e: intervals.Estimate) -> page.Cell:
         return number(e.value), f"{number(e.low)}-{number(e.high)}"
 
-    head = ["method", "seeds", "macro AUC", *(f"AUC {label}" for label in labels), "minority recall", "majority recall", "training s",
-            "training TFLOP", "exams/s", "parameters"]  # fmt: skip
+    head = ["method", "seeds", "macro AUC", *(f"AUC {label}" for label in labels), "minority recall", "majority recall", "skill on tune",
+            "training s", "training TFLOP", "exams/s", "parameters"]  # fmt: skip
     rows = []
     for name, s in summed.items():
         c = cost[name]
         rows.append([name, str(s.seeds), cell(s.auc[-1]), *map(cell, s.auc[:-1]), cell(s.recall), number(s.kept),
+                     (number(s.skill.value), f"{number(s.skill.low)}-{number(s.skill.high)}" if s.skill.learnt else UNLEARNT),
                      f"{c['train_seconds']:.0f}", f"{c['train_flops'] / 1e12:.3g}", f"{c['exams_per_s']:.3g}",
                      f"{c['parameters']:.0f}"])  # fmt: skip
     return [page.table(head, rows)]

@@ -19,6 +19,7 @@ from .records import read_json, read_record, read_scores
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
+SKILL = ("skill", "skill_low", "skill_high")
 COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
 TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # by `check`: seconds relative to those of calibration kernels
 RELATIVE = tuple(f"rel_{part}" for part in TIMED)
@@ -27,12 +28,14 @@ COLUMNS = (
     *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
     *metrics.FIGURES,
     *BOUNDS,
+    *SKILL,
     *pointing.COLUMNS,
     *("pretext_accuracy", "pretext_classes", "lr", "epoch", "train_seconds", *COSTS),
     *("machine", "torch", "python", "commit", "reason"),
     *RELATIVE,
 )
-LATER = {*pointing.COLUMNS, *RELATIVE}  # than the first files: one without them is read
+LATER = {*SKILL, *pointing.COLUMNS, *RELATIVE}  # than the first files: one without them is read
+UNLEARNT = "did not learn"  # no better on tune than a constant predictor: see intervals.Skill
 RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals.RESAMPLES
 
 
@@ -78,6 +81,11 @@ class Scored:
     def threshold(self, plane: str) -> np.ndarray:
         return np.array(self.operating[plane].threshold)
 
+    def tune_losses(self, plane: str) -> np.ndarray:
+        """Losses of each tune exam [2, E]: of the model, and of the constant predictor; of an ensemble the means over its planes."""
+        records = self.records.values() if plane in ENSEMBLES else [self.records[plane]]
+        return np.mean([[record["tune_losses"][of] for of in ("model", "constant")] for record in records], axis=0)
+
     def rows(self) -> list[dict]:
         """Rows of results.csv: every plane, and the ensembles if they are of all the data has; every label and macro."""
         resamples = intervals.weights(self.truth, RESAMPLES)
@@ -93,6 +101,7 @@ class Scored:
         behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority)
         common = self.key | {"plane": plane} | self.costs(plane)
         looked = self._looked(plane)
+        skill = intervals.skill(*self.tune_losses(plane))
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
             a = intervals.interval(auc[:, :, i], behind[0][i])
@@ -100,8 +109,11 @@ class Scored:
             row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
             if label != MACRO:
                 row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
+            if label == MACRO:
+                row |= dict(zip(SKILL, (skill.value, skill.low, skill.high)))
             row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high))) | looked["figures"].get(label, {})
             why = [v for k, v in reasons[label].items() if not k.startswith("threshold")] + [looked["reasons"].get(label)]
+            why += [UNLEARNT] if label == MACRO and not skill.learnt else []
             row["reason"] = "; ".join(dict.fromkeys(filter(None, why)))
             rows.append(row)
         return rows

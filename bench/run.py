@@ -155,7 +155,7 @@ def run(job: Job, progress: Progress) -> float:
         "minority": dataset.minority.tolist(),
         "fit_exams": len(dataset.labelled),
         "chosen": {name: outcome.fitted.best[name] for name in ("lr", "epoch")},
-        "lrs": config.downstream.lrs,
+        "tune_losses": dict(zip(("model", "constant"), outcome.tune_losses.tolist())),  # of each tune exam
         "history": outcome.fitted.history,
         "pretext": outcome.pretext,
         "pretext_classes": outcome.classes,

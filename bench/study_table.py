@@ -14,8 +14,8 @@ from sslm_core.files import write_atomic
 
 from . import intervals
 from .cells import Line
-from .compare import AUC, RECALL
-from .results import Scored, text
+from .compare import AUC, NO_VERDICT, RECALL
+from .results import UNLEARNT, Scored, text
 from .studies import Level, Study
 from .text import aligned, number
 
@@ -43,6 +43,7 @@ class Drawn:
     seeds: int
     draws: int
     reasons: tuple[str, ...]  # why figures are empty or rest on fewer draws
+    learnt: bool = True
 
     def of(self, figure: str, label: int) -> np.ndarray:
         """[1 + R, units that have the figure]; one of NaN where none has."""
@@ -60,16 +61,19 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
         units = scored[line]
         draws, seeds = sorted({draw for draw, _ in units}), sorted({seed for _, seed in units})
         values = {figure: np.full((len(weights) + 1, 1, len(some.labels) + 1), np.nan) for figure in FIGURES}
-        reasons = list(line.reasons.values())
+        reasons, learnt = list(line.reasons.values()), True
         if units:
             grid = [[units[draw, seed] for seed in seeds] for draw in draws]
             of_draws = [[drawn_of(row, plane, weights, figure) for row in grid] for figure in FIGURES]
             for figure, parts in zip(FIGURES, of_draws):
                 values[figure] = np.stack([part.mean(1) for part in parts], 1) if len(parts) > 1 else parts[0]
+            per_draw = [np.mean([s.tune_losses(plane) for s in row], axis=0) for row in grid]
+            if not (learnt := intervals.skill(*np.concatenate(per_draw, axis=1)).learnt):
+                reasons.append(UNLEARNT)
             empty = Counter((some.labels[k], reason) for row in grid for k, reason in enumerate(row[0].operating[plane].reason) if reason)
             reasons += [f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
                         for (label, reason), n in empty.items()]  # fmt: skip
-        found.append(Drawn(line, values, len(seeds), len(draws), tuple(dict.fromkeys(reasons))))
+        found.append(Drawn(line, values, len(seeds), len(draws), tuple(dict.fromkeys(reasons)), learnt))
     return found
 
 
@@ -102,7 +106,8 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
     behind = {"auc": intervals.exams_behind(some.truth), "minority_recall": intervals.exams_behind(some.truth, some.minority)}
     pairs, k = opponents(study, found, own), labels.index(shown)
     compared = {(i, figure): difference(found[i], found[j], figure, k) for i, j in pairs.items() for figure in FIGURES}
-    adjusted = dict(zip(compared, intervals.holm([e.p for e in compared.values()])))
+    judged = [e.p if found[i].learnt and found[pairs[i]].learnt else math.nan for (i, _), e in compared.items()]
+    adjusted = dict(zip(compared, intervals.holm(judged)))
     table = []
     for i, one in enumerate(found):
         line = one.line
@@ -117,6 +122,7 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
                 if (i, figure) in compared and label == shown:
                     other, d, holm = found[pairs[i]].line, compared[i, figure], float(adjusted[i, figure])
                     verdict = intervals.verdict(d, holm) if math.isfinite(d.value) else "undefined"
+                    verdict = verdict if one.learnt and found[pairs[i]].learnt else NO_VERDICT
                     row |= {"against": other.level.name if study.compare == "levels" else other.method, "over": d.over}
                     row |= dict(zip((f"{figure}_{part}" for part in COMPARED), (d.value, d.low, d.high, d.p, holm, verdict)))
             table.append(row)

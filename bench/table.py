@@ -9,7 +9,7 @@ from sslm_core.exams import MACRO
 
 from . import intervals
 from .compare import AUC, Draws, differences, drawn, footing
-from .results import COSTS, Scored
+from .results import COSTS, UNLEARNT, Scored
 from .text import aligned, number
 
 REFERENCE = "sslm"
@@ -23,13 +23,14 @@ class Summary:
     auc: tuple[intervals.Estimate, ...]
     recall: intervals.Estimate
     kept: float
+    skill: intervals.Skill
 
 
 def summaries(draws: dict[str, Draws]) -> dict[str, Summary]:
     first = next(iter(draws.values())).seeds[0]
     behind, behind_minority = intervals.exams_behind(first.truth), intervals.exams_behind(first.truth, first.minority)[-1]
     return {name: Summary(len(d.seeds), tuple(intervals.interval(d.auc[:, :, k], n) for k, n in enumerate(behind)),
-                          intervals.interval(d.recall[:, :, -1], behind_minority), float(d.kept[0, :, -1].mean()))
+                          intervals.interval(d.recall[:, :, -1], behind_minority), float(d.kept[0, :, -1].mean()), d.skill)
             for name, d in draws.items()}  # fmt: skip
 
 
@@ -40,13 +41,15 @@ def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
     """
     draws = drawn(methods, ensemble)
     first = next(iter(methods.values()))[0]
-    head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in first.labels), "minority recall", "95 %", "(majority)"]
+    head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in first.labels), "minority recall", "95 %", "(majority)",
+            "skill"]  # fmt: skip
     lines = []
     for name, s in summaries(draws).items():
         *labels, macro = s.auc
         lines.append([name, str(s.seeds), number(macro.value), f"{number(macro.low)}-{number(macro.high)}",
                       *(number(a.value) for a in labels),
-                      number(s.recall.value), f"{number(s.recall.low)}-{number(s.recall.high)}", f"({number(s.kept)})"])  # fmt: skip
+                      number(s.recall.value), f"{number(s.recall.low)}-{number(s.recall.high)}", f"({number(s.kept)})",
+                      number(s.skill.value) if s.skill.learnt else UNLEARNT])  # fmt: skip
     return "\n".join([*aligned(head, lines), "", *learnt(methods), *decided(draws, len(first.truth))])
 
 
@@ -98,6 +101,8 @@ def decided(draws: dict[str, Draws], exams: int) -> list[str]:
                 parts.append(f"{figure} undefined on these exams")
                 continue
             text = f"{figure} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]: {d.verdict}"
+            if d.unlearnt:
+                text += f", {d.unlearnt} did not learn"
             if d.verdict == "undecided" and math.isfinite(d.needed):
                 text += f" (about {d.needed:,} exams would decide it alone)"
             parts.append(text)

@@ -2,12 +2,15 @@
 
 import math
 
-from .compare import AUC, RECALL, Difference
+from .compare import AUC, NO_VERDICT, RECALL, Difference
 from .intervals import Estimate
 from .table import REFERENCE, Summary
 from .text import number
 
-SAYS = {"better": "better than", "worse": "worse than", "undecided": "not told apart from", "undefined": "not comparable with"}
+SAYS = {
+    "better": "better than", "worse": "worse than", "undecided": "not significantly different from", "undefined": "not comparable with",
+    NO_VERDICT: "not judged (one of the two did not learn) against",
+}  # fmt: skip
 NAMED = 5  # methods at most in one list
 FIGURES = {AUC: "macro AUC", RECALL: "minority recall"}
 

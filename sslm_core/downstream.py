@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from .clips import ClipConfig, clip_rows, prediction_clips, sample_clips
 from .features import Features, Scale, maps_of
 from .frames import FrameStore, Progress, quiet
 from .heads import HEADS, mask
-from .pretext import autocast, least_loss
+from .pretext import autocast, least_loss, warmed_cosine
 from .seeds import generator, seeded
 from .settings import Number, check
 from .warp import Warp
@@ -35,8 +35,12 @@ class DownstreamConfig:
     batch: int = 1
     lrs: tuple[float, ...] = (1e-5,)
     trial: int = 30  # epochs that each learning rate is tried for before the best goes on alone
-    optimiser: Literal["rmsprop", "adam"] = "rmsprop"
-    decay: float = 0.95  # of the learning rate, per epoch
+    patience: int = 0  # epochs without a lower loss on tune after which the last rate stops; 0: never
+    optimiser: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
+    weight_decay: float = 0.01  # of adamw
+    schedule: Literal["exponential", "cosine"] = "exponential"  # of the learning rate; cosine: to zero over `epochs`, after a warm-up
+    decay: float = 0.95  # per epoch, schedule exponential
+    warmup: float = 0.1  # share of the steps, schedule cosine
     clips: int = 8  # per exam at prediction
     tune_clips: int = 8  # per exam where an epoch is judged on tune
     head: Literal[*HEADS] = "convlstm"
@@ -47,15 +51,24 @@ class DownstreamConfig:
     dtype: Number = "float32"
 
     def __post_init__(self):
-        check(self)
+        check(self, patience=0, weight_decay=0, warmup=0)
+
+    def rate(self, step: int, per_epoch: int) -> float:
+        """The share of the learning rate at one step of a rate's own."""
+        if self.schedule == "exponential":
+            return self.decay ** (step // per_epoch)
+        return warmed_cosine(step, self.epochs * per_epoch, self.warmup)
 
     def optimise(self, model: "ClipModel") -> torch.optim.Optimizer:
         """Over what requires a gradient, the backbone's at its own pace."""
         parts = ((model.backbone, model.pace), (model.head, 1.0))
         groups = [{"params": [p for p in part.parameters() if p.requires_grad], "pace": pace} for part, pace in parts]
-        kind = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}[self.optimiser]
-        gpu = next(model.parameters()).is_cuda  # on a CPU the plain form, which stored scores were made with
-        return kind([group for group in groups if group["params"]], **({"fused": True} if gpu and self.optimiser == "adam" else {}))
+        groups = [group for group in groups if group["params"]]
+        if self.optimiser == "rmsprop":
+            return torch.optim.RMSprop(groups)
+        if self.optimiser == "adam":
+            return torch.optim.Adam(groups, fused=True)
+        return torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
 
 
 class ClipModel(nn.Module):
@@ -71,6 +84,12 @@ class ClipModel(nn.Module):
     @property
     def frozen(self) -> bool:
         return not any(p.requires_grad for p in self.backbone.parameters())
+
+    def looks(self, clip: ClipConfig, clips: int, longest: int) -> tuple[ClipConfig, int]:
+        """What exams of up to `longest` frames are scored on: `clips` clips; under a head that reads whole exams, all their frames."""
+        if not getattr(self.head, "whole", False):
+            return clip, clips
+        return replace(clip, frames=max(longest, 2 * clip.edge)), 1
 
     @property
     def learnt(self) -> nn.Module:
@@ -170,20 +189,21 @@ def scores_of(model: ClipModel, store: FrameStore | Features, exams: torch.Tenso
     """
     model.eval()
     exams = exams.to(store.lengths.device)
+    clip, clips = model.looks(clip, config.clips, (store.store if isinstance(store, Features) else store).extremes[1])
     scores, chunk = [], 1
     a = 0
     while a < len(exams):
         some = exams[a : a + chunk]
-        chosen, count = prediction_clips(store.lengths[some], clip, config.clips, seed)  # [E, clips, T]
+        chosen, count = prediction_clips(store.lengths[some], clip, clips, seed)  # [E, clips, T]
         if isinstance(store, Features) and store.whole:
-            maps = store.clips(some.repeat_interleave(config.clips), chosen.flatten(0, 1))  # [E * clips, T, C, h, w]
+            maps = store.clips(some.repeat_interleave(clips), chosen.flatten(0, 1))  # [E * clips, T, C, h, w]
         else:
             frames, numbers = (store.store, store.exams[some]) if isinstance(store, Features) else (store, some)
             rows, where = (frames.offsets[numbers][:, None, None] + chosen).unique(return_inverse=True)
             maps = torch.cat(list(maps_of(model.backbone, frames, rows, config.dtype)))[where.flatten(0, 1)]
         with autocast(maps.device, config.dtype):
-            logits = model(maps, count.repeat_interleave(config.clips))
-        scores.append(torch.sigmoid(logits.float()).unflatten(0, (len(some), config.clips)).mean(1))
+            logits = model(maps, count.repeat_interleave(clips))
+        scores.append(torch.sigmoid(logits.float()).unflatten(0, (len(some), clips)).mean(1))
         a += chunk
         chunk = max(1, min(16, PREDICTED * chunk // maps.numel()))  # the first exam has told how large the maps are
     return torch.cat(scores)
@@ -206,20 +226,21 @@ def bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, target)
 
 
-def _judged(logits: torch.Tensor, truth: torch.Tensor, loss: Loss, sampling: Sampling | None) -> float:
-    """The loss on all exams, each weighed by how often it would be drawn."""
-    if sampling is None:
-        return float(loss(logits, truth))
-    weight = sampling(truth)
+def losses(logits: torch.Tensor, truth: torch.Tensor, loss: Loss = bce, sampling: Sampling | None = None) -> torch.Tensor:
+    """The loss on each exam [E] of logits and truth [E, L]; under `sampling` weighed by how often the exam would be drawn."""
     each = torch.stack([loss(logits[e : e + 1], truth[e : e + 1]) for e in range(len(truth))])
-    return float((weight * each).sum() / weight.sum())
+    if sampling is None:
+        return each
+    weight = sampling(truth)
+    return each * weight / weight.mean()
 
 
-def start_at_prior(head: nn.Module, truth: torch.Tensor, loss: Loss, sampling: Sampling | None) -> None:
-    """Sets the last layer's bias to the constant logits that the loss likes best on truth [n, L].
+def _judged(logits: torch.Tensor, truth: torch.Tensor, loss: Loss, sampling: Sampling | None) -> float:
+    return float(loss(logits, truth) if sampling is None else losses(logits, truth, loss, sampling).mean())
 
-    From zero the first epochs would go into the prevalence, and rare labels take all features down on the way (Lin et al. 2017, 4.1).
-    """
+
+def constant(truth: torch.Tensor, loss: Loss = bce, sampling: Sampling | None = None) -> torch.Tensor:
+    """The logits [L] that the loss likes best on truth [n, L] of a predictor that sees no frame: for `bce` those of the prevalences."""
     rows, which, count = truth.unique(dim=0, return_inverse=True, return_counts=True)
     weight = count.float()
     if sampling is not None:
@@ -234,9 +255,17 @@ def start_at_prior(head: nn.Module, truth: torch.Tensor, loss: Loss, sampling: S
         return value
 
     optimiser.step(closure)
+    return bias.detach().clamp(-6, 6)  # a label of one class alone would go on for ever
+
+
+def start_at_prior(head: nn.Module, logits: torch.Tensor) -> None:
+    """Sets the last layer's bias to `logits` [L], the constant ones.
+
+    From zero the first epochs would go into the prevalence, and rare labels take all features down on the way (Lin et al. 2017, 4.1).
+    """
     last = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
     with torch.no_grad():
-        last.bias.copy_(bias.clamp(-6, 6))  # a label of one class alone would go on for ever
+        last.bias.copy_(logits)
 
 
 def fit(
@@ -270,9 +299,14 @@ def fit(
         """Of one learning rate's own, at `position` among the epochs of all."""
         return position % trial if position < tried else position - tried + trial
 
+    def patient() -> bool:
+        """Whether the last rate has gone `patience` epochs without a lower loss."""
+        last_rate = len(config.lrs) == 1 or len(result.history) > tried
+        return last_rate and 0 < config.patience <= len(result.history) - 1 - result.history.index(result.best)
+
     learnt = model.learnt
     result, best, leader, start = Fitted(model), None, None, 0
-    start_at_prior(model.head, truth[exams], loss, sampling)
+    start_at_prior(model.head, constant(truth[exams], loss, sampling))
     first = copy.deepcopy(learnt.state_dict())
     optimiser = config.optimise(model)
     network = ranks.parallel(model)
@@ -283,6 +317,8 @@ def fit(
             optimiser.load_state_dict(state["optimiser"])
             result.history, best, leader = state["history"], state["best"], state["leader"]
             start, result.spent, total = state["step"], state["seconds"], state["total"].to(device)
+            if patient():
+                start = epochs * per_epoch
         began = time.monotonic() - result.spent
 
         def plans():
@@ -309,7 +345,7 @@ def fit(
                 learnt.load_state_dict(leader["model"])
                 optimiser.load_state_dict(leader["optimiser"])
             for group in optimiser.param_groups:
-                group["lr"] = lr * config.decay**epoch * group["pace"]
+                group["lr"] = lr * config.rate(epoch * per_epoch + k, per_epoch) * group["pace"]
             model.train()
             with autocast(device, config.dtype):
                 logits = network(x, count, clips.padded)
@@ -333,5 +369,7 @@ def fit(
                 resume.tick(lambda: {"model": learnt.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "leader": leader,
                                      "history": result.history, "step": step + 1, "total": total, "seconds": time.monotonic() - began},
                             last=step == epochs * per_epoch - 1)  # fmt: skip
+            if k == per_epoch - 1 and patient():
+                break
     learnt.load_state_dict(best)
     return result

@@ -114,15 +114,17 @@ class _Clips:
     lengths: list[int]
 
     @classmethod
-    def of(cls, store: FrameStore, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig, seed: int) -> "_Clips":
-        chosen, count = prediction_clips(store.lengths[exams], clip, config.clips, seed)  # [E, clips, T]
+    def of(cls, model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig,
+           seed: int) -> "_Clips":  # fmt: skip
+        clip, clips = model.looks(clip, config.clips, store.extremes[1])
+        chosen, count = prediction_clips(store.lengths[exams], clip, clips, seed)  # [E, clips, T]
         starts = store.offsets[exams]
         numbers, lengths = torch.arange(len(exams), device=exams.device), store.lengths[exams]
         first = lengths.cumsum(0) - lengths  # of each exam, were these all
         at, where = (first[:, None, None] + chosen).unique(return_inverse=True)
         exam = numbers.repeat_interleave(lengths)[at]
         frame = at - first[exam]
-        return cls(starts[exam] + frame, where.flatten(0, 1), count.repeat_interleave(config.clips), exam, frame, lengths.tolist())
+        return cls(starts[exam] + frame, where.flatten(0, 1), count.repeat_interleave(clips), exam, frame, lengths.tolist())
 
     @property
     def real(self) -> torch.Tensor:
@@ -161,14 +163,14 @@ def gradcam(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: Clip
     tapped = layer_of(model, store.data.shape[-1], layer)
     a, chunk = 0, 1
     while a < len(exams):
-        clips = _Clips.of(store, exams[a : a + chunk], clip, config, seed)
+        clips = _Clips.of(model, store, exams[a : a + chunk], clip, config, seed)
         with _Cut(tapped) as leaves, _recurrent(model.head):
             maps = _maps(model, store, clips.rows, config)[clips.where]  # [E * clips, T, C, h, w]
             with autocast(store.device, config.dtype):
                 logits = model(maps, clips.count).float()  # [E * clips, L]
             slopes = [torch.autograd.grad(one.sum(), leaves, retain_graph=True) for one in logits.unbind(1)]
         found = [_by_row(clips, [leaf.detach() for leaf in leaves], of) for of in slopes]
-        scores = torch.sigmoid(logits.detach()).unflatten(0, (-1, config.clips)).mean(1)
+        scores = torch.sigmoid(logits.detach()).unflatten(0, (len(clips.lengths), -1)).mean(1)
         yield from clips.per_exam(scores, torch.stack(found).clamp(min=0))
         a += chunk
         chunk = max(1, min(16, HELD * chunk // maps.numel()))  # the first exam has told how large the maps are
@@ -204,7 +206,7 @@ def occlusion(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: Cl
     near = (torch.arange(size, device=store.device) + 0.5 - middle[:, None]).abs() <= size / grid  # [grid, size]
     covered = (near[:, None, :, None] & near[None, :, None, :]).flatten(0, 1)  # [grid * grid, H, W]
     for exam in exams.to(store.device).split(1):
-        clips = _Clips.of(store, exam, clip, config, seed)
+        clips = _Clips.of(model, store, exam, clip, config, seed)
         maps = _maps(model, store, clips.rows, config)
         with autocast(store.device, config.dtype):
             logits = model(maps[clips.where], clips.count).float()  # [clips, L]

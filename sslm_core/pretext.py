@@ -62,8 +62,13 @@ class PretextConfig:
         """The learning rate of one step of `steps`."""
         if self.recipe == "original":
             return self.lr * self.decay ** (step * self.epochs // steps)
-        warm = max(1, round(self.warmup * steps))
-        return self.lr * min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, step - warm) / max(1, steps - warm)))
+        return self.lr * warmed_cosine(step, steps, self.warmup)
+
+
+def warmed_cosine(step: int, steps: int, warmup: float) -> float:
+    """The share of the learning rate at one step of `steps`: up over a share `warmup` of them, then along a cosine to zero."""
+    warm = max(1, round(warmup * steps))
+    return min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, step - warm) / max(1, steps - warm)))
 
 
 @dataclass

@@ -29,7 +29,18 @@ class SSLMConfig:
     jigsaw: JigsawConfig = field(default_factory=JigsawConfig)
     pretext: PretextConfig = field(default_factory=PretextConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
-    downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
+    downstream: DownstreamConfig = field(default_factory=DownstreamConfig)  # a head on the frozen encoder; clips and number type of all
+    finetune: DownstreamConfig | None = None  # encoder and head end to end; as downstream, if not given
+
+    def __post_init__(self):
+        if self.finetune is None:
+            object.__setattr__(self, "finetune", self.downstream)
+
+    @property
+    def trained(self) -> DownstreamConfig:
+        """`finetune`, with the clips and the number type that exams are scored with."""
+        scored = ("clips", "tune_clips", "dtype")
+        return replace(self.finetune, **{name: getattr(self.downstream, name) for name in scored})
 
 
 def new_encoder(config: EncoderConfig, seed: int) -> Encoder:
@@ -81,7 +92,7 @@ def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
 
     pretrained: the head meets features standardised, where the config has it so, as the encoder gives them at the start.
     """
-    device, down = store.device, config.downstream
+    device, down = store.device, config.trained
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
     encoder = encoder.to(device).eval()
     scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if pretrained and down.standardise else None

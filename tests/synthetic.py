@@ -60,7 +60,8 @@ def record(job: Job, planes: tuple[str, ...], labels: Iterable[str], rare: list[
             "train_flops": 1e11 * seconds}  # fmt: skip
     return job.key() | {
         "plane": job.plane, "planes": planes, "record": RECORD, "config": "made", "labels": tuple(labels), "minority": rare,
-        "fit_exams": 4 * tune, "chosen": {"lr": 1e-3, "epoch": 6}, "lrs": [1e-3, 3e-3], "history": [], "pretext": pretext,
+        "tune_losses": {"model": [0.4] * tune, "constant": [0.5] * tune},
+        "fit_exams": 4 * tune, "chosen": {"lr": 1e-3, "epoch": 6}, "history": [], "pretext": pretext,
         "pretext_classes": 500 if pretext else 0, "seconds": {"downstream": seconds, "train": seconds}, "cost": cost,
         "environment": environment(torch.device("cpu")), "store": "resident",
         "settings": asdict(CPU.sslm) | {"frame": CPU.frame},

@@ -103,7 +103,8 @@ def test_its_table_is_that_of_results(made):
     columns = {"macro AUC": ("auc", "macro", 1), "AUC acl": ("auc", "acl", 1), "AUC meniscus": ("auc", "meniscus", 1),
                "minority recall": ("minority_recall", "macro", 1), "majority recall": ("majority_recall", "macro", 1),
                "training s": ("train_seconds", "macro", 1), "training TFLOP": ("train_flops", "macro", 1e12),
-               "exams/s": ("exams_per_s", "macro", 1), "parameters": ("parameters", "macro", 1)}  # fmt: skip
+               "exams/s": ("exams_per_s", "macro", 1), "skill on tune": ("skill", "macro", 1),
+               "parameters": ("parameters", "macro", 1)}  # fmt: skip
     assert {cell[0] for cell in head} == {"method", "seeds", *columns}
     for row in rows:
         for name, cell in zip(head, row):
@@ -154,9 +155,9 @@ def told(out) -> str:
 
 @pytest.mark.parametrize("gains, words", [
     ({"sslm": 1.5, "random": 0.1}, "is better than random"), ({"sslm": 0.1, "random": 1.5}, "is worse than random"),
-    ({"sslm": 0.5, "random": 0.5}, "is not told apart from random"),
+    ({"sslm": 0.5, "random": 0.5}, "is not significantly different from random"),
     ({"sslm": 0.6, "random": 0.05, "supervised": 0.6, "imagenet": 1.8},
-     "is better than random, worse than imagenet, and not told apart from supervised"),
+     "is better than random, worse than imagenet, and not significantly different from supervised"),
     ({"sslm": 2.0} | dict.fromkeys(list(METHODS)[1:8], 0.1), "is better than each of the 7 others"),
 ])  # fmt: skip
 def test_the_verdict_says_what_was_decided(tmp_path, gains, words):
@@ -169,11 +170,12 @@ def test_the_verdict_says_what_was_decided(tmp_path, gains, words):
 def test_the_verdict_where_nothing_is_compared(tmp_path):
     assert "nothing is compared" in told(store(tmp_path, {"sslm": 1.0}, planes=["sagittal"], seeds=[0]))
     e = intervals.Estimate(.7, .6, .8, .05, .05, intervals.MODELS)
-    one = table.Summary(1, (e, e), e, .9)
+    skill = intervals.Skill(.2, .1, .3)
+    one = table.Summary(1, (e, e), e, .9, skill)
     assert verdict.two_sentences({"random": one}, []).endswith("random has the highest macro AUC, .700 [.600, .800].")
     nothing = intervals.Estimate(*[math.nan] * 5, intervals.MODELS)
     found = [Difference("sslm", "random", f, "macro", (math.nan, .7), nothing, math.nan, math.nan, math.nan) for f in (AUC, RECALL)]
-    text = verdict.two_sentences({"sslm": table.Summary(1, (nothing, nothing), nothing, .9), "random": one}, found)
+    text = verdict.two_sentences({"sslm": table.Summary(1, (nothing, nothing), nothing, .9, skill), "random": one}, found)
     assert text.startswith("In macro AUC SSLM (undefined on these exams) is not comparable with random.")
 
 
