@@ -37,7 +37,7 @@ SPLITS = ("train", "valid")
 JOINT = ((0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
 COUNTS = {"train": (217, 433, 272, 83, 125), "valid": (25, 20, 21, 23, 31)}  # MRNet's, of 1130 and 120
 GOLDEN = (5**0.5 - 1) / 2
-CENTRE = {"axial": (0, -6, 16), "coronal": (0, -6, 8), "sagittal": (0, -6, 8)}  # of the volume, mm in the knee's frame
+CENTRE = {"axial": (0, -4, 12), "coronal": (0, -5, 6), "sagittal": (0, -6, 8)}  # of the volume, mm in the knee's frame
 
 
 @dataclass(frozen=True)

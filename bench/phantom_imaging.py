@@ -32,9 +32,9 @@ TISSUES = {
 # a frame; sd of the noise at 256 x 256 and 1.5 T as a share of the 99th percentile; how uneven the coil is; share of a slice's
 # signal that leaks into each neighbour; how far large-scale brightness is evened out (0 not, 1 fully); exponent of the display curve.
 PLANES = {
-    "axial": dict(frames=(19, 34.3, 61), tr=(2600, 4200), te=(22, 36), fat_left=(.07, .24), extent=(112, 136), view=(120, 144),
+    "axial": dict(frames=(19, 34.3, 61), tr=(3200, 5000), te=(44, 60), fat_left=(.05, .16), extent=(66, 80), view=(100, 116),
                   noise=.027, coil=.7, leak=.0, even=.3, curve=1.1),
-    "coronal": dict(frames=(17, 29.8, 58), tr=(480, 800), te=(10, 18), fat_left=(1., 1.), extent=(108, 128), view=(134, 160),
+    "coronal": dict(frames=(17, 29.8, 58), tr=(2000, 3000), te=(30, 44), fat_left=(.35, .6), extent=(60, 72), view=(100, 116),
                     noise=.022, coil=1.9, leak=.06, even=.5, curve=1.3),
     "sagittal": dict(frames=(17, 30.4, 51), tr=(3200, 5200), te=(54, 76), fat_left=(.04, .14), extent=(76, 90), view=(106, 124),
                      noise=.045, coil=.3, leak=.06, even=.5, curve=1.3),

@@ -1,7 +1,8 @@
-"""What can be read off the phantom? A ceiling, a floor and solvability.
+"""What can be read off the phantom? A ceiling, a floor, what a trained net reads, and solvability.
 
 `python -m bench.phantom_limits` prints ceiling and floor. Ceiling: gray-level histograms alone must not give a label away. Floor: a
-small classifier that is told where to look must read every label. `--probe` adds what random features of whole frames read.
+small classifier that is told where to look must read every label. `--trained` adds what a net reads in each plane that was trained on
+whole frames and labels alone; `--probe` what random features of whole frames read.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from .phantom_imaging import PLANES
 BINS = np.concatenate([[0, 1, 2, 4, 6, 9, 12, 16], np.arange(21, 250, 7), [251, 255, 256]])
 GRID = (8, 16, 16)  # frames, rows, columns that every box is resampled to
 WHERE = {"acl": ("notch",), "meniscus": ("medial_meniscus", "lateral_meniscus"), "abnormal": tuple(BOXES)}
+FIT, TUNE = 192, 48  # exams that the trained net learns from, and that choose its epoch: as many as with preset cpu
+TRAINED = "downstream.epochs=16,downstream.head=max"
 FEW = 20  # lesions in a box: with fewer, its regression learns the label itself
 LESION = 0.006  # share of a box that a lesion fills, in the plane that shows it best
 
@@ -33,7 +36,7 @@ def resample(block: np.ndarray, grid) -> np.ndarray:
 
 def look(task):
     """One exam (seed, split, number, size) -> its number, histograms [planes, bins], {box: crops [planes, *GRID]}, labels,
-    {label: {box: whether a lesion lies in it}}, every fourth frame of each plane."""
+    {label: {box: whether a lesion lies in it}}, the volumes."""
     volumes, labels, masks, boxes = exam(*task)
     histograms = np.stack([np.histogram(v, BINS)[0] / v.size for v in volumes.values()])
     crops, lesions = {}, {label: {} for label in WHERE}
@@ -47,28 +50,41 @@ def look(task):
             axis = int(np.abs(apart).argmax())  # the axis from medial to lateral: left knees
             planes.append(np.flip(crop, axis) if apart[axis] > 0 else crop)  # are mirrored into right ones
         crops[name] = np.stack(planes).astype(np.uint8)
-    return task[2], histograms.astype(np.float32), crops, labels, lesions, {p: v[1::4] for p, v in volumes.items()}
+    return task[2], histograms.astype(np.float32), crops, labels, lesions, volumes
 
 
 def look_at(seed: int, exams: int, size: int, workers: int) -> list[tuple]:
-    """`look` at the first training exams of a seed: (histograms, crops, labels, lesions, frames) in their order."""
+    """`look` at the first training exams of a seed: (histograms, crops, labels, lesions, volumes) in their order."""
     tasks = [(seed, "train", i, size) for i in range(exams)]
     seen = map(look, tasks) if workers == 1 else in_processes(look, tasks, workers)
     return [s[1:] for s in sorted(seen, key=lambda s: s[0])]
 
 
+def auc(no: np.ndarray, yes: np.ndarray) -> float:
+    """Of the scores of exams without and with a label."""
+    _, place, count = np.unique(np.concatenate([no, yes]), return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[place]  # mean ranks of ties
+    return (rank[len(no) :].sum() - len(yes) * (len(yes) + 1) / 2) / (len(no) * len(yes))
+
+
 def interval(truth, scores, times=1000, seed=0):
     """AUC and its 95 % interval from a bootstrap over exams, stratified by the label."""
     rng, (no, yes) = np.random.default_rng(seed), (scores[truth == 0], scores[truth == 1])
-
-    def auc(a, b):
-        order = np.concatenate([a, b])
-        _, place, count = np.unique(order, return_inverse=True, return_counts=True)
-        rank = (np.cumsum(count) - (count - 1) / 2)[place]                    # mean ranks of ties
-        return (rank[len(a):].sum() - len(b) * (len(b) + 1) / 2) / (len(a) * len(b))
-
     draws = [auc(rng.choice(no, len(no)), rng.choice(yes, len(yes))) for _ in range(times)]
     return auc(no, yes), *np.percentile(draws, (2.5, 97.5))
+
+
+def macro_interval(truth: np.ndarray, scores: np.ndarray, times=1000, seed=0):
+    """The labels' mean AUC and its 95 % interval from a bootstrap over exams, stratified by the joint label. truth, scores: [E, L]."""
+    rng = np.random.default_rng(seed)
+    strata = [np.flatnonzero((truth == row).all(1)) for row in np.unique(truth, axis=0)]
+
+    def macro(at):
+        t, s = truth[at], scores[at]
+        return np.mean([auc(s[t[:, k] == 0, k], s[t[:, k] == 1, k]) for k in range(t.shape[1])])
+
+    draws = [macro(np.concatenate([rng.choice(some, len(some)) for some in strata])) for _ in range(times)]
+    return macro(np.arange(len(truth))), *np.percentile(draws, (2.5, 97.5))
 
 
 def folds(truth, n: int = 5, seed: int = 0):
@@ -150,6 +166,29 @@ def floor(seen, labels=tuple(WHERE)) -> dict[str, tuple]:
     return out
 
 
+# --- what a trained net reads ---------------------------------------------------------------------------------------------
+def trained(seen, plane: str, workers: int) -> dict[str, tuple]:
+    """{label or "macro": AUC and interval} of the suite's `supervised` with preset cpu and the head `max`, one training seed.
+
+    It learns from the first 192 exams, the next 48 choose its epoch, and the rest are scored.
+    """
+    import torch
+
+    from sslm_core.sslm import finetune, new_encoder, predict, store_of
+
+    from .presets import preset
+
+    torch.set_num_threads(workers)
+    config = preset("cpu", TRAINED).sslm
+    store = store_of([s[4][plane] for s in seen], seen[0][4][plane].shape[-1])
+    truth = np.array([[s[2][label] for label in WHERE] for s in seen])
+    fit, tune, rest = (torch.arange(a, b) for a, b in ((0, FIT), (FIT, FIT + TUNE), (FIT + TUNE, len(seen))))
+    fitted, _ = finetune(config, new_encoder(config.encoder, 0), config.encoder.channels, store, torch.tensor(truth).float(), fit, tune, 0)
+    scores, truth = predict(fitted.model, store, rest, config.clip, config.downstream, 0).numpy(), truth[rest.numpy()]
+    found = {label: interval(truth[:, k], scores[:, k]) for k, label in enumerate(WHERE)}
+    return found | {"macro": macro_interval(truth, scores)}
+
+
 # --- solvability ----------------------------------------------------------------------------------------------------------
 def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
     """{plane or "all": {label: AUC and interval}} of ridge regression on features that nobody trained.
@@ -166,7 +205,7 @@ def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
     features = {}
     for plane in PLANES:
         torch.manual_seed(0)
-        encoder, volumes = Encoder(size("w8")), [normalise(torch.from_numpy(m[4][plane].copy()))[:, None] for m in seen]
+        encoder, volumes = Encoder(size("w8")), [normalise(torch.from_numpy(m[4][plane][1::4].copy()))[:, None] for m in seen]
         with torch.no_grad():
             for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)):
                 norm.momentum = 1.0
@@ -198,8 +237,11 @@ def main(args=None):
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--trained", action="store_true", help="print also what a net reads that was trained on one plane")
     parser.add_argument("--probe", action="store_true", help="print also what random features of whole frames read")
     args = parser.parse_args(args)
+    if args.trained and args.exams < 2 * (FIT + TUNE):
+        parser.error(f"--exams {args.exams}: --trained wants {2 * (FIT + TUNE)} or more; {FIT + TUNE} of them are not scored")
     workers = args.workers or cores()
     seen = look_at(args.seed, args.exams, args.size, workers)
     print(f"{args.exams} exams of {args.size} x {args.size}, seed {args.seed}; AUC (95 % interval), exams not seen in fitting")
@@ -207,6 +249,11 @@ def main(args=None):
         print(f"ceiling  {label:9s} histograms           {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if hi < 0.7 else 'ABOVE'} .70", flush=True)
     for label, (a, lo, hi) in floor(seen).items():
         print(f"floor    {label:9s} told where to look   {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if a >= 0.85 else 'BELOW'} .85", flush=True)
+    if args.trained:
+        for plane in PLANES:
+            found = trained(seen, plane, workers)
+            line = "".join(f"  {label} {a:.3f} ({lo:.3f}-{hi:.3f})" for label, (a, lo, hi) in found.items())
+            print(f"trained  {plane:9s}{line}   {'ok' if found['macro'][0] >= 0.7 else 'BELOW'} .70", flush=True)
     if args.probe:
         for plane, found in probe(seen, workers).items():
             line = "".join(f"  {label} {a:.3f} ({lo:.3f}-{hi:.3f})" for label, (a, lo, hi) in found.items())
