@@ -31,7 +31,7 @@ from .phantom_canvas import Canvas
 from .phantom_findings import BOXES
 from .phantom_imaging import PLANES, acquire, draw_frames, spin_echo, tones, turn
 
-VERSION = "6"
+VERSION = "7"
 LABELS = ("abnormal", "acl", "meniscus")
 SPLITS = ("train", "valid")
 JOINT = ((0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))

@@ -189,7 +189,7 @@ def popliteal_cyst(dice: Dice, cyst: bool, add: Callable):
 
 
 def bone_oedema(dice: Dice, places: list, femur: Shape, tibia: Shape, bone, add: Callable):
-    """Bruises under the joint surface: bright where fat is suppressed, dark in T1. `places`: ("femur" or "tibia", centre)."""
+    """Bruises under the joint surface: bright where fat is suppressed. `places`: ("femur" or "tibia", centre)."""
     for name, c in places:
         home = femur if name == "femur" else tibia
         add(inside(ellipsoid(dice.near(c, 2), (dice.u(9, 14), dice.u(9, 14), dice.u(8, 13))), home, grow=-1.2),

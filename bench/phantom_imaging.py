@@ -31,11 +31,12 @@ TISSUES = {
 # MRNet's frames per volume (least, mean, most); TR and TE in ms; share of the fat signal that is left; mm covered by the slabs and by
 # a frame; sd of the noise at 256 x 256 and 1.5 T as a share of the 99th percentile; how uneven the coil is; share of a slice's
 # signal that leaks into each neighbour; how far large-scale brightness is evened out (0 not, 1 fully); exponent of the display curve.
+# Fat is dark and slices lie over the joint in all planes, so that fluid and tears can be read there at 64 x 64.
 PLANES = {
-    "axial": dict(frames=(19, 34.3, 61), tr=(3200, 5000), te=(44, 60), fat_left=(.05, .16), extent=(66, 80), view=(100, 116),
-                  noise=.027, coil=.7, leak=.0, even=.3, curve=1.1),
-    "coronal": dict(frames=(17, 29.8, 58), tr=(2000, 3000), te=(30, 44), fat_left=(.35, .6), extent=(60, 72), view=(100, 116),
-                    noise=.022, coil=1.9, leak=.06, even=.5, curve=1.3),
+    "axial": dict(frames=(19, 34.3, 61), tr=(3200, 5000), te=(34, 48), fat_left=(.05, .18), extent=(66, 80), view=(104, 120),
+                  noise=.027, coil=.7, leak=.0, even=.3, curve=1.15),
+    "coronal": dict(frames=(17, 29.8, 58), tr=(2400, 3600), te=(20, 31), fat_left=(.06, .2), extent=(58, 70), view=(110, 126),
+                    noise=.022, coil=.5, leak=.06, even=.05, curve=1.4),
     "sagittal": dict(frames=(17, 30.4, 51), tr=(3200, 5200), te=(54, 76), fat_left=(.04, .14), extent=(76, 90), view=(106, 124),
                      noise=.045, coil=.3, leak=.06, even=.5, curve=1.3),
 }  # fmt: skip

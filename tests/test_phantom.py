@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from bench import phantom
+from bench import phantom, phantom_limits
 from bench.phantom import LABELS, SPLITS, PhantomConfig, digest, exam, in_processes, labels_of, make
 from bench.phantom_imaging import PLANES, draw_frames
-from bench.phantom_limits import ceiling, floor, look_at
+from bench.phantom_limits import ceiling, floor, look_at, macro_interval, trained
 from sslm_core.errors import UserError
 
 SIZE = 64
@@ -209,6 +209,25 @@ def test_processes_make_what_one_makes(made, tmp_path):
     more = make(tmp_path / "data", PhantomConfig(train=5, valid=1, size=SIZE, seed=5), workers=2, progress=False)
     for path in (made / "train").rglob("*.npy"):
         assert np.array_equal(np.load(path), np.load(more / path.relative_to(made)))
+
+
+def test_macro_interval_is_that_of_the_labels_mean():
+    truth = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 1]] * 6)
+    assert macro_interval(truth, truth + 0.0) == (1, 1, 1)
+    half = truth * np.array([1.0, 1.0, 0.0])  # one label of three at chance
+    assert macro_interval(truth, half) == pytest.approx((5 / 6,) * 3)
+
+
+def test_a_trained_net_is_scored_on_exams_it_has_not_seen(monkeypatch):
+    monkeypatch.setattr(phantom_limits, "FIT", 8)
+    monkeypatch.setattr(phantom_limits, "TUNE", 4)
+    monkeypatch.setattr(phantom_limits, "TRAINED", "downstream.epochs=1,downstream.head=max,downstream.trial=1,downstream.lrs=0.001")
+    rng, joint = np.random.default_rng(0), [dict(zip(LABELS, j)) for j in phantom.JOINT * 5]
+    seen = [(None, None, labels, None, {"axial": rng.integers(0, 256, (9, 32, 32), np.uint8)}) for labels in joint]
+    found = trained(seen, "axial", 1)
+    assert set(found) == {*LABELS, "macro"} and all(0 <= lo <= a <= hi <= 1 for a, lo, hi in found.values())
+    with pytest.raises(SystemExit):
+        phantom_limits.main(["--exams", "20", "--trained"])
 
 
 @pytest.mark.slow
