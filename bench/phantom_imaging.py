@@ -34,9 +34,9 @@ TISSUES = {
 # Fat is dark and slices lie over the joint in all planes, so that fluid and tears can be read there at 64 x 64.
 PLANES = {
     "axial": dict(frames=(19, 34.3, 61), tr=(3200, 5000), te=(34, 48), fat_left=(.05, .18), extent=(66, 80), view=(104, 120),
-                  noise=.027, coil=.7, leak=.0, even=.3, curve=1.15),
+                  noise=.027, coil=.7, leak=.0, even=.3, curve=1.1),
     "coronal": dict(frames=(17, 29.8, 58), tr=(2400, 3600), te=(20, 31), fat_left=(.06, .2), extent=(58, 70), view=(110, 126),
-                    noise=.022, coil=.5, leak=.06, even=.05, curve=1.4),
+                    noise=.022, coil=.5, leak=.06, even=.05, curve=1.13),
     "sagittal": dict(frames=(17, 30.4, 51), tr=(3200, 5200), te=(54, 76), fat_left=(.04, .14), extent=(76, 90), view=(106, 124),
                      noise=.045, coil=.3, leak=.06, even=.5, curve=1.3),
 }  # fmt: skip
