@@ -37,8 +37,8 @@ PLANES = {
                   noise=.027, coil=.7, leak=.0, even=.3, curve=1.1),
     "coronal": dict(frames=(17, 29.8, 58), tr=(2400, 3600), te=(20, 31), fat_left=(.06, .2), extent=(58, 70), view=(110, 126),
                     noise=.022, coil=.5, leak=.06, even=.05, curve=1.13),
-    "sagittal": dict(frames=(17, 30.4, 51), tr=(3200, 5200), te=(54, 76), fat_left=(.04, .14), extent=(76, 90), view=(106, 124),
-                     noise=.045, coil=.3, leak=.06, even=.5, curve=1.3),
+    "sagittal": dict(frames=(17, 30.4, 51), tr=(3200, 5200), te=(54, 76), fat_left=(.04, .14), extent=(70, 82), view=(88, 102),
+                     noise=.045, coil=.3, leak=.11, even=.5, curve=1.3),
 }  # fmt: skip
 
 

@@ -24,7 +24,9 @@ LESION = 0.006  # share of a box that a lesion fills, in the plane that shows it
 
 
 def resample(block: np.ndarray, grid) -> np.ndarray:
-    """Linear interpolation of [T, H, W] at the centres of grid cells, axis by axis."""
+    """Linear interpolation of [T, H, W] at the centres of grid cells, axis by axis; zeros of a block that lies outside the volume."""
+    if not block.size:
+        return np.zeros(grid, np.float32)
     for axis, n in enumerate(grid):
         old = block.shape[axis]
         at = np.clip((np.arange(n) + .5) * old / n - .5, 0, old - 1)
@@ -43,7 +45,8 @@ def look(task):
     for name in BOXES:
         planes, ends = [], {p: tuple(slice(*e) for e in boxes[p][name]) for p in PLANES}
         for label, found in lesions.items():
-            found[name] = max(masks[p][label][ends[p]].mean() if labels[label] else 0 for p in PLANES) > LESION
+            seen = [masks[p][label][ends[p]] for p in PLANES] if labels[label] else []
+            found[name] = max((mask.mean() for mask in seen if mask.size), default=0) > LESION
         for p, volume in volumes.items():
             crop = resample(volume[ends[p]].astype(np.float32), GRID)
             apart = [sum(m) - sum(n) for m, n in zip(boxes[p]["medial_meniscus"], boxes[p]["lateral_meniscus"])]
