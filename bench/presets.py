@@ -37,7 +37,7 @@ class Preset:
 
 
 END_TO_END = DownstreamConfig(  # encoder and head together; how it was found stands in docs/method.md
-    head="max", epochs=16, batch=4, lrs=(1e-3,), trial=16, optimiser="adamw", schedule="cosine", views=1
+    head="max", epochs=16, batch=4, lrs=(2e-3,), trial=16, optimiser="adamw", schedule="cosine", standardise=True, views=1
 )  # fmt: skip
 
 SMOKE = Preset(
