@@ -273,7 +273,7 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
         expected |= {"head.mean", "head.spread"}
     assert changed == expected
     assert {k for k, p in outcome.model.named_parameters() if p.requires_grad} == trained
-    assert outcome.tune_scores.shape == (4, 2) and ((outcome.tune_scores > 0) & (outcome.tune_scores < 1)).all()
+    assert outcome.tune_scores.shape == (4, 2) and ((outcome.tune_scores > 0) & (outcome.tune_scores <= 1)).all()
     encoders = {"sslm": "jigsaw", "geometric": "geometric", "simclr": "simclr", "pirl": "pirl", "random": "random"}
     assert shared == [encoders[k] for k in encoders if name.split("-")[0] == k] == list(filter(None, [methods.pretext_of(name)]))
     assert outcome.model.frozen == methods.frozen_by(name, STEP)
@@ -284,7 +284,7 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
 def test_a_backbone_may_move_slower_than_its_head(plane):
     """Adam's first step is as long as the rate: a tenth of it at pace 0.1, whatever the gradient."""
     store, truth = plane
-    config = replace(STEP, downstream=replace(STEP.downstream, lrs=(1e-2,)))
+    config = replace(STEP, finetune=replace(STEP.finetune, lrs=(1e-2,)))
     start = new_encoder(STEP.encoder, 0).state_dict()
     fitted, _ = finetune(config, new_encoder(STEP.encoder, 0), 16, store, truth, torch.arange(4, 12), torch.arange(4), 0, pace=0.1)
     moved = max(float((p.detach() - start[k]).abs().max()) for k, p in fitted.model.backbone.named_parameters())
