@@ -38,7 +38,8 @@ def restored(kind: type, values: dict):
 
     Raises KeyError for a field that is not there, UserError as the class itself does.
     """
-    kinds = typing.get_type_hints(kind)
+    kinds = {name: next(iter(typing.get_args(hint)), hint) if type(None) in typing.get_args(hint) else hint
+             for name, hint in typing.get_type_hints(kind).items()}  # fmt: skip
     given = {field.name: values[field.name] for field in dataclasses.fields(kind)}
     return kind(**{name: restored(kinds[name], value) if dataclasses.is_dataclass(kinds[name])
                    else tuple(value) if isinstance(value, list) else value for name, value in given.items()})  # fmt: skip

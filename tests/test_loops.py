@@ -6,7 +6,7 @@ import torch
 from baselines.pretexts import random_weights
 from sslm_core.checkpoint import Resume
 from sslm_core.clips import ClipConfig
-from sslm_core.downstream import DownstreamConfig, bce, predict, start_at_prior
+from sslm_core.downstream import DownstreamConfig, bce, constant, predict, start_at_prior
 from sslm_core.encoder import EncoderConfig
 from sslm_core.exams import read_exams
 from sslm_core.frames import load_frames
@@ -188,9 +188,9 @@ def test_a_streamed_store_gives_what_a_resident_one_gives(exams_folder):
 def test_heads_start_at_the_best_constant():
     truth = torch.tensor([[1.0, 0, 1]] * 2 + [[0, 0, 1]] * 6)
     head = clip_head("max", 4, 3, 3)
-    start_at_prior(head, truth, bce, None)
+    start_at_prior(head, constant(truth))
     last = [m for m in head.modules() if isinstance(m, torch.nn.Linear)][-1]
     assert torch.sigmoid(last.bias[0]).item() == pytest.approx(0.25, abs=1e-3)  # the prevalence
     assert last.bias[1] < -4 and last.bias[2] > 4 and last.bias.abs().max() <= 6  # one class alone: far off, not endless
-    start_at_prior(head, truth, bce, lambda truth: 1 + 2 * truth[:, 0])  # positives drawn three times as often: half of the draws
+    start_at_prior(head, constant(truth, bce, lambda truth: 1 + 2 * truth[:, 0]))  # positives drawn three times as often: half of the draws
     assert torch.sigmoid(last.bias[0]).item() == pytest.approx(0.5, abs=1e-3)
