@@ -76,7 +76,13 @@ def main(args: argparse.Namespace) -> int:
             where, held = stored(args.baseline)
             baseline = [row for row in held if row["digest"] == dataset.digest and row["label"] == MACRO and has(row, key)]
             if baseline or not args.update:  # one that cannot be used is named now, not after the run
-                usable(baseline, chosen.methods, f"{where}, preset check, data {dataset.digest}, device {device}")
+                try:
+                    usable(baseline, chosen.methods, f"{where}, preset check, data {dataset.digest}, device {device}")
+                except UserError as error:
+                    if not args.update:
+                        raise
+                    say(f"what changed is not told, the old baseline cannot be compared with: {error}")
+                    baseline = []
             rows = run(dataset, chosen, seeds, device, args.jobs, Path(folder)) if set(kinds) - {"speed"} else []
             if "speed" in kinds:
                 rows = with_timings(rows, seeds, device)
