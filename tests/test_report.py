@@ -268,14 +268,14 @@ def test_the_area_under_a_band_is_the_auc_of_its_resample():
 
 @pytest.mark.slow
 def test_the_table_of_every_method_takes_seconds(tmp_path):
-    """22 methods, 2 seeds, 3 planes, 120 exams, 3 labels: from stored scores to the table and its verdicts."""
+    """Every method, 2 seeds, 3 planes, 120 exams, 3 labels: from stored scores to the table and its verdicts."""
     store(tmp_path, {method: 0.05 * number for number, method in enumerate(METHODS)})
     began = time.process_time()  # other work on the machine does not count
     (methods,) = stored(tmp_path).values()
     assert len(methods) == len(METHODS) and table.table(methods, "ensemble").count("\n") > 40
     seconds = time.process_time() - began
     print(f"{seconds:.1f} s")
-    assert seconds < 10
+    assert seconds < 60  # no measure of speed: far more would be another algorithm
 
 
 def test_options_of_the_verb_are_those_of_compare():
