@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from . import ranks
 from .checkpoint import Resume
 from .clips import ClipConfig, clip_rows, prediction_clips, sample_clips
+from .errors import UserError
 from .features import Features, Scale, maps_of
 from .frames import FrameStore, Progress, quiet
 from .heads import HEADS, mask
@@ -35,7 +36,6 @@ class DownstreamConfig:
     batch: int = 1
     lrs: tuple[float, ...] = (1e-5,)
     trial: int = 30  # epochs that each learning rate is tried for before the best goes on alone
-    patience: int = 0  # epochs without a lower loss on tune after which the last rate stops; 0: never
     optimiser: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
     weight_decay: float = 0.01  # of adamw
     schedule: Literal["exponential", "cosine"] = "exponential"  # of the learning rate; cosine: to zero over `epochs`, after a warm-up
@@ -51,7 +51,7 @@ class DownstreamConfig:
     dtype: Number = "float32"
 
     def __post_init__(self):
-        check(self, patience=0, weight_decay=0, warmup=0)
+        check(self, weight_decay=0, warmup=0)
 
     def rate(self, step: int, per_epoch: int) -> float:
         """The share of the learning rate at one step of a rate's own."""
@@ -289,6 +289,8 @@ def fit(
     sampling: an epoch draws exams with replacement by these weights, else each once. Tune is judged by what is trained, the same
     loss on exams weighed alike: a reweighted loss moves all logits on purpose, which plain cross-entropy would count as an error.
     """
+    if getattr(model.head, "whole", False):
+        raise UserError("head logistic: is fitted by the harness, on frozen features; choose another head")
     device = truth.device
     trial = min(config.trial, config.epochs)
     tried = len(config.lrs) * trial
@@ -298,11 +300,6 @@ def fit(
     def epoch_of(position: int) -> int:
         """Of one learning rate's own, at `position` among the epochs of all."""
         return position % trial if position < tried else position - tried + trial
-
-    def patient() -> bool:
-        """Whether the last rate has gone `patience` epochs without a lower loss."""
-        last_rate = len(config.lrs) == 1 or len(result.history) > tried
-        return last_rate and 0 < config.patience <= len(result.history) - 1 - result.history.index(result.best)
 
     learnt = model.learnt
     result, best, leader, start = Fitted(model), None, None, 0
@@ -317,8 +314,6 @@ def fit(
             optimiser.load_state_dict(state["optimiser"])
             result.history, best, leader = state["history"], state["best"], state["leader"]
             start, result.spent, total = state["step"], state["seconds"], state["total"].to(device)
-            if patient():
-                start = epochs * per_epoch
         began = time.monotonic() - result.spent
 
         def plans():
@@ -369,7 +364,5 @@ def fit(
                 resume.tick(lambda: {"model": learnt.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "leader": leader,
                                      "history": result.history, "step": step + 1, "total": total, "seconds": time.monotonic() - began},
                             last=step == epochs * per_epoch - 1)  # fmt: skip
-            if k == per_epoch - 1 and patient():
-                break
     learnt.load_state_dict(best)
     return result
