@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
                 except UserError as error:
                     if not args.update:
                         raise
-                    say(f"what changed is not told, the old baseline cannot be compared with: {error}")
+                    say(f"the changes are not listed, as the old baseline cannot be compared: {error}")
                     baseline = []
             rows = run(dataset, chosen, seeds, device, args.jobs, Path(folder)) if set(kinds) - {"speed"} else []
             if "speed" in kinds:

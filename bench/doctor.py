@@ -151,7 +151,7 @@ def volumes_of(report: Report, folder: Path, suffix: str) -> dict[str, Path]:
 def compare(report: Report, where: str, listed_ids, found, table: str, suffix: str) -> None:
     """Exams that only the table or only the folder has."""
     if not listed_ids:
-        return  # there is no table, which is told of elsewhere
+        return  # there is no table; another check reports that
     if missing := sorted(set(listed_ids) - set(found)):
         report.error("missing", f"{where}/{missing[0]}{suffix}: missing, though {table} lists it: {some(missing)}")
     if extra := sorted(set(found) - set(listed_ids)):
@@ -183,7 +183,7 @@ def check_volumes(report: Report) -> None:
 
 
 def check_duplicates(report: Report) -> None:
-    """The same voxels twice; across parts that is leakage. Files without any contrast are told of as constant."""
+    """The same voxels twice; across parts that is leakage. Files without any contrast are reported as constant."""
     same = defaultdict(list)
     for part in report.parts:
         for volumes in part.volumes.values():
@@ -250,7 +250,7 @@ def check_usable(report: Report) -> None:
     try:
         read_exams(report.root, shape)
     except UserError as error:
-        if report.code != UNUSABLE:  # else its reason, or one that comes before it, is told
+        if report.code != UNUSABLE:  # else its reason, or an earlier one, is reported
             report.error("unusable", str(error))
 
 
