@@ -3,8 +3,11 @@ whose weights the user brings. State dicts have the names of the files they are 
 
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import re
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -38,12 +41,17 @@ class Backbone(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = x.split(PART) if x.device.type == "cpu" else (x,)  # no frame's maps depend on another's
-        return torch.cat([self._maps(part) for part in parts])
+        return torch.cat([self.net.features(self._colour(part)) for part in parts])
 
-    def _maps(self, x: torch.Tensor) -> torch.Tensor:
+    def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """The maps after each stage of the network, by the stage's name; the last ones are those of forward()."""
+        yield from self.net.stages(self._colour(x))
+
+    def _colour(self, x: torch.Tensor) -> torch.Tensor:
+        """What the network was trained on: three channels, enlarged where frames are small."""
         if min(x.shape[-2:]) < self.side:
             x = F.interpolate(x, (int(self.side),) * 2, mode="bilinear", align_corners=False)
-        return self.net.features(((x + 1) * 127.5 - self.mean) / self.std)
+        return ((x + 1) * 127.5 - self.mean) / self.std
 
 
 def efficientnet_lite0() -> Backbone:
@@ -100,6 +108,10 @@ def read(path: Path, digest: str) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
+def _last(stages: Iterator[tuple[str, torch.Tensor]]) -> torch.Tensor:
+    return deque(stages, 1)[0][1]
+
+
 def conv_norm(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, same: bool = False) -> torch.Tensor:
     """Convolution with the batch norm folded into it, in training too: a batch of few exams has no statistics worth taking.
 
@@ -148,7 +160,7 @@ class EfficientNetLite0(nn.Module):
     """Source: Tan & Le 2019 (arXiv 1905.11946) and TensorFlow's lite variant of it: ReLU6, no squeeze-excite, stem and head unscaled."""
 
     channels, classifier_name = 1280, "_fc"
-    stages = (  # repeats, kernel, stride of the first, expansion, channels
+    stage_sizes = (  # repeats, kernel, stride of the first, expansion, channels
         (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
     )  # fmt: skip
 
@@ -156,7 +168,7 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self._conv_stem, self._bn0 = _conv(3, 32, 3, 2), _norm(32)
         blocks, inputs = [], 32
-        for repeats, kernel, stride, expand, outputs in self.stages:
+        for repeats, kernel, stride, expand, outputs in self.stage_sizes:
             for r in range(repeats):
                 blocks.append(MBConv(inputs, outputs, kernel, stride if r == 0 else 1, expand))
                 inputs = outputs
@@ -165,11 +177,17 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(self.channels, 1000)
         self.to(memory_format=torch.channels_last)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
+    def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         x = F.relu6(conv_norm(x.contiguous(memory_format=torch.channels_last), self._conv_stem, self._bn0, same=True))
-        for block in self._blocks:
-            x = block(x)
-        return F.relu6(conv_norm(x, self._conv_head, self._bn1))
+        blocks = iter(self._blocks)
+        for k, (repeats, *_) in enumerate(self.stage_sizes, 1):
+            for block in itertools.islice(blocks, repeats):
+                x = block(x)
+            yield f"stage{k}", x
+        yield "head", F.relu6(conv_norm(x, self._conv_head, self._bn1))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return _last(self.stages(x))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of ImageNet's 1000 classes, of colour images [B, 3, H, W] as (value - 127) / 128."""
@@ -202,9 +220,14 @@ class ResNet18(nn.Module):
         )
         self.fc = nn.Linear(512, 1000)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
+    def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         x = F.max_pool2d(F.relu(conv_norm(x, self.conv1, self.bn1)), 3, 2, 1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for k, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), 1):
+            x = layer(x)
+            yield f"layer{k}", x
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return _last(self.stages(x))
 
 
 class AlexNet(nn.Module):
@@ -224,3 +247,6 @@ class AlexNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000)
         )
+
+    def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        yield "last", self.features(x)

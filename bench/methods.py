@@ -13,7 +13,7 @@ from baselines.supervised import PACE, small_net
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
 from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted, Loss, Sampling, bce, constant, losses
-from sslm_core.encoder import frozen
+from sslm_core.encoder import Upto, frozen
 from sslm_core.errors import UserError
 from sslm_core.features import Scale
 from sslm_core.frames import FrameStore, Progress
@@ -97,7 +97,8 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
     if getattr(config, part).head == probe.HEAD:
         if not freeze or loss or sampling:
             raise UserError(f"{part}.head={probe.HEAD}: a probe of frozen features under the plain loss; choose another head")
-        fitted, scores = probe.fit(*terms, cache=cell.cache, among=(cell.fit, cell.tune), progress=cell.progress)
+        fitted, scores = probe.fit(config, backbone, cell.store, cell.truth, cell.labelled, cell.judged, cell.cache, (cell.fit, cell.tune),
+                                   cell.progress)  # fmt: skip
     elif freeze:
         fitted, scores = diagnose(*terms, **common, cache=cell.cache, among=(cell.fit, cell.tune))
     else:
@@ -111,6 +112,9 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
 
 def rebuilt(cell: Cell, config: DownstreamConfig, backbone: torch.nn.Module, channels: int) -> ClipModel:
     """The fitted model whose parts the cell has stored."""
+    if layer := cell.stored.get("layer"):
+        backbone = Upto(backbone.eval(), layer)
+        channels = backbone.channels(cell.frame)
     scale = Scale(channels) if cell.stored["scale"] else None
     model = ClipModel(backbone, new_head(config, channels, cell.truth.shape[1], cell.seed), scale)
     for part in PARTS:

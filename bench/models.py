@@ -39,7 +39,8 @@ class Stored:
 
 def keep(home: Path, folder: Path, model: ClipModel) -> None:
     """Stores `model` in `folder`. Cells with the same frozen backbone share one file of it in `home`."""
-    state = {part: getattr(model, part).state_dict() for part in PARTS} | {"frozen": model.frozen}
+    state = {part: getattr(model, part).state_dict() for part in PARTS}
+    state |= {"frozen": model.frozen, "layer": getattr(model.backbone, "layer", "")}
     if model.frozen:
         path = home / "backbones" / f"{fingerprint(model.backbone)}.pt"
         if not path.exists():

@@ -1,4 +1,7 @@
-"""The linear probe: logistic regression on pooled features of whole exams from a frozen backbone. It costs seconds and draws nothing."""
+"""The linear probe: logistic regression on pooled features of whole exams, from that stage of a frozen backbone which tune chooses.
+
+It costs one pass of the backbone over the frames and a few seconds, and draws nothing.
+"""
 
 import warnings
 
@@ -8,53 +11,104 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from sslm_core import ranks
 from sslm_core.cache import Cache
 from sslm_core.downstream import ClipModel, Fitted
-from sslm_core.encoder import frozen
-from sslm_core.features import Features
+from sslm_core.encoder import Upto, frozen, stages
+from sslm_core.errors import UserError
+from sslm_core.features import fingerprint, rows_of
 from sslm_core.frames import FrameStore, Progress, quiet
 from sslm_core.heads import PooledProbe
-from sslm_core.sslm import SSLMConfig, new_head
+from sslm_core.pretext import autocast, least_loss
+from sslm_core.sslm import SSLMConfig
+from sslm_core.warp import normalise
 
 HEAD = "logistic"
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of C; tune chooses one for each label
 QUIET = 0.001  # of the mean spread: what a feature is divided by at least
+BLOCK = 8  # frames at a time: their maps stay in a CPU's cache
 
 
-def fit(config: SSLMConfig, backbone: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
-        tune: torch.Tensor, seed: int, cache: Cache | None = None, among: tuple[torch.Tensor, torch.Tensor] | None = None,
+def fit(config: SSLMConfig, backbone: torch.nn.Module, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
+        tune: torch.Tensor, cache: Cache | None = None, among: tuple[torch.Tensor, torch.Tensor] | None = None,
         progress: Progress = quiet) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
-    """The frozen backbone under the probe, and its scores on `tune`: as sslm_core.sslm.diagnose, without its loop."""
-    backbone, device = frozen(backbone.to(store.device)), store.device
-    head = new_head(config.downstream, channels, truth.shape[1], seed).to(device)
-    mapped = among or (exams, tune)
-    learnt, looked = (pooled(head, Features(backbone, store, whole.to(device), config.downstream.dtype, cache, progress=progress),
-                             torch.searchsorted(whole, part).to(device)) for whole, part in zip(mapped, (exams, tune)))  # fmt: skip
+    """The frozen backbone under the probe, and its scores on `tune`: as sslm_core.sslm.diagnose, without its loop.
+
+    Every stage of the backbone is tried, unless the settings name one; kept is that with the least loss on tune.
+    """
+    backbone, down = frozen(backbone.to(store.device)), config.downstream
+    whole = torch.cat(among or (exams, tune)).unique().cpu()  # rising
+    features, spent = pooled(backbone, store, whole, down.dtype, cache, progress)
+    if down.layer and down.layer not in features:
+        raise UserError(f"downstream.layer = {down.layer}: expected one of {', '.join(features)}")
+    parts = [torch.searchsorted(whole, part.cpu()) for part in (exams, tune)]
+    labels = [truth.cpu()[part.cpu()].numpy().astype(int) for part in (exams, tune)]
+    heads, history = {}, []
+    for layer in [down.layer] if down.layer else features:
+        learnt, judged = (features[layer][part] for part in parts)
+        heads[layer], record = regressions(learnt, judged, *labels)
+        history.append({"layer": layer, "lr": None, "epoch": None, "seconds": 0.0} | record)
+    layer = least_loss(history)["layer"]
+    head, judged = heads[layer].to(store.device), features[layer][parts[1]].to(store.device)
+    with torch.no_grad():
+        scores = torch.sigmoid(head.of_pooled(judged))
+    return Fitted(ClipModel(Upto(backbone, layer), head).eval(), history, spent), scores
+
+
+def pooled(backbone: torch.nn.Module, store: FrameStore, exams: torch.Tensor, dtype: str, cache: Cache | None,
+           progress: Progress) -> tuple[dict[str, torch.Tensor], float]:  # fmt: skip
+    """For each stage of the backbone what PooledProbe makes of its maps, float32 [len(exams), 63 C] on the CPU; and the seconds that a
+    cache of an earlier process has spared."""  # fmt: skip
+    widths = {}  # of the parts of a row, by stage
+
+    def of_exam(part: FrameStore, rows: torch.Tensor) -> torch.Tensor:
+        averages: dict[str, list] = {}
+        for some in rows.split(BLOCK):
+            with autocast(store.device, dtype):
+                for layer, maps in stages(backbone, normalise(part.data[some])[:, None]):
+                    averages.setdefault(layer, []).append(PooledProbe.averaged(maps.half().float()))  # rounded as stored maps are
+        count = torch.tensor([len(rows)], device=rows.device)
+        found = {layer: PooledProbe.over_frames(torch.cat(blocks)[None], count) for layer, blocks in averages.items()}
+        widths.update({layer: x.shape[1] for layer, x in found.items()})
+        return torch.cat(list(found.values()), 1)
+
+    @torch.no_grad()
+    def make(items: int, progress: Progress = quiet):
+        blocks = exams[:items].split(ranks.world())
+        mine = [(exam, len(block)) for block in blocks for exam in block[ranks.mine(len(block))].split(1)]
+        plans = ((store.rows(exam.to(store.device)), together) for exam, together in mine)
+        for _, (part, rows, together) in zip(progress(mine, "features"), store.ahead(plans)):
+            yield ranks.gathered(of_exam(part, rows), together).cpu().numpy()
+
+    shape, rows, spared = next(make(1)).shape[1:], None, 0.0  # the first exam tells the widths as well
+    if cache:
+        name = fingerprint(backbone, "pooled", cache.content, exams.tolist(), dtype)
+        rows, spared = rows_of(cache, name, [1] * len(exams), shape, lambda items: make(items, progress))
+    if rows is None or len(rows) < len(exams):
+        rows, spared = np.concatenate(list(make(len(exams), progress))), 0.0
+    return dict(zip(widths, torch.from_numpy(rows).float().split(list(widths.values()), 1))), spared
+
+
+def regressions(learnt: torch.Tensor, judged: torch.Tensor, truth: np.ndarray, judged_truth: np.ndarray) -> tuple[PooledProbe, dict]:
+    """The probe of `learnt` [E, F] and truth [E, L], each label with the C that loses least on `judged` [E', F]; what was found."""
+    head = PooledProbe(learnt.shape[1] // PooledProbe.PER_CHANNEL, 0, truth.shape[1])
     spread, mean = torch.std_mean(learnt, 0)
     head.mean.copy_(mean)
     head.spread.copy_(spread.clamp(min=QUIET * float(spread.mean())))
-    x, x_tune = (((part - head.mean) / head.spread).cpu().numpy() for part in (learnt, looked))
-    y, y_tune = (truth[part.to(device)].cpu().numpy().astype(int) for part in (exams, tune))
-    best = []
-    for k in range(y.shape[1]):
-        tried = [regression(x, y[:, k], c) for c in GRID]
-        best.append(min(tried, key=lambda one: loss_of(one, x_tune, y_tune[:, k])))
+    x, x_judged = ((part - head.mean) / head.spread for part in (learnt, judged))
+    axes = torch.linalg.svd(x, full_matrices=False).Vh.T  # [F, E]: the weights of a ridge penalty lie in the span of the exams
+    x, x_judged = (x @ axes).numpy(), (x_judged @ axes).numpy()
+    chosen, losses = [], []
+    for k in range(truth.shape[1]):
+        tried = [regression(x, truth[:, k], c) for c in GRID]
+        best = min(tried, key=lambda one: loss_of(one, x_judged, judged_truth[:, k]))
+        chosen.append(best)
+        losses.append([loss_of(best, x, truth[:, k]), loss_of(best, x_judged, judged_truth[:, k])])
     with torch.no_grad():
-        head.linear.weight.copy_(torch.from_numpy(np.stack([one.coef_[0] for one in best])))
-        head.linear.bias.copy_(torch.from_numpy(np.stack([one.intercept_[0] for one in best])))
-        scores = torch.sigmoid(head.linear(torch.from_numpy(x_tune).to(device)))
-    fit_loss, tune_loss = (float(np.mean([loss_of(one, f, t[:, k]) for k, one in enumerate(best)])) for f, t in ((x, y), (x_tune, y_tune)))
-    record = {"lr": None, "epoch": None, "seconds": 0.0, "fit_loss": fit_loss, "tune_loss": tune_loss, "C": [one.C for one in best]}
-    return Fitted(ClipModel(backbone, head).to(device).eval(), [record]), scores
-
-
-def pooled(head: PooledProbe, features: Features, exams: torch.Tensor) -> torch.Tensor:
-    """What the head's linear layer sees of the whole of each exam, before it is standardised: float32 [len(exams), 15 C]."""
-    rows = []
-    for exam in exams.split(1):
-        count = features.lengths[exam]
-        rows.append(head.pool(features.clips(exam, torch.arange(int(count), device=exams.device)[None]).float(), count))
-    return torch.cat(rows)
+        head.linear.weight.copy_(torch.from_numpy(np.concatenate([one.coef_ for one in chosen])).float() @ axes.T)
+        head.linear.bias.copy_(torch.from_numpy(np.concatenate([one.intercept_ for one in chosen])))
+    fit_loss, tune_loss = np.mean(losses, 0).tolist()
+    return head, {"C": [one.C for one in chosen], "fit_loss": fit_loss, "tune_loss": tune_loss}
 
 
 def loss_of(model: LogisticRegression, x: np.ndarray, labels: np.ndarray) -> float:

@@ -45,6 +45,7 @@ class DownstreamConfig:
     tune_clips: int = 8  # per exam where an epoch is judged on tune
     head: Literal[*HEADS] = "convlstm"
     hidden: int = 512
+    layer: str = ""  # of a frozen backbone: the stage whose maps the head sees; by default the last, under head logistic the best on tune
     freeze: bool = True  # of a pretrained encoder; False trains it on, end to end, as supervised training does
     standardise: bool = False  # frozen features per channel, by their mean and spread over the fit frames
     views: int = 4  # cached feature views of a fit exam: the frames as they are, and views - 1 augmented

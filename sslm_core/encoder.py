@@ -4,6 +4,8 @@ The branches' weights are kept side by side, [P * width, ...], as a grouped conv
 them, `grouped` and `sequential`, give the same figures; which is faster depends on the width.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -167,8 +169,45 @@ class Encoder(nn.Module):
                 nn.init.zeros_(module.bias)
         self.to(memory_format=torch.channels_last)
 
+    def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """The maps after each part, by the part's name; the last ones are those of forward()."""
+        x = self.branches(x.contiguous(memory_format=torch.channels_last))
+        yield "branches", x
+        for name, part in zip(("stem", "residual1", "reduction1", "residual2", "reduction2"), self.trunk):
+            x = part(x)
+            yield name, x
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.trunk(self.branches(x.contiguous(memory_format=torch.channels_last)))
+        return deque(self.stages(x), 1)[0][1]
+
+
+def stages(backbone: nn.Module, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, maps [B, C, h, w]) after each stage of a backbone, in order; of one that names none, its last maps."""
+    if hasattr(backbone, "stages"):
+        yield from backbone.stages(x)
+    else:
+        yield "last", backbone(x)
+
+
+class Upto(nn.Module):
+    """A backbone up to its stage `layer`: frames [B, 1, H, W] -> the maps of that stage."""
+
+    def __init__(self, backbone: nn.Module, layer: str):
+        super().__init__()
+        self.backbone, self.layer = backbone, layer
+
+    @torch.no_grad()
+    def channels(self, frame: int) -> int:
+        """C of the maps of frames of `frame` pixels a side."""
+        return self(torch.zeros(1, 1, frame, frame, device=next(self.parameters()).device)).shape[1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        names = []
+        for name, maps in stages(self.backbone, x):  # what comes after is not computed
+            if name == self.layer:
+                return maps
+            names.append(name)
+        raise UserError(f"layer {self.layer}: expected one of {', '.join(names)}")
 
 
 def frozen(encoder: nn.Module) -> nn.Module:

@@ -99,35 +99,41 @@ class LSTMHead(nn.Module):
 
 
 class PooledProbe(nn.Module):
-    """The linear probe of the field: mean, maximum and spread over all frames of an exam, of maps pooled to 1 x 1 and 2 x 2.
+    """The linear probe of the field: mean, maximum and spread over an exam's frames of maps averaged over grids of GRIDS cells a side.
 
     `linear` takes the pooled features standardised by `mean` and `spread`. All three are fitted outside of this package, by logistic
     regression: no step of gradient descent is taken here.
     """
 
-    GRIDS = (1, 2)
+    GRIDS = (1, 2, 4)  # a map smaller than a grid is repeated
+    PER_CHANNEL = 3 * sum(side * side for side in GRIDS)  # features
     whole = True
 
     def __init__(self, channels: int, hidden: int, labels: int):
         super().__init__()
-        features = 3 * channels * sum(side * side for side in self.GRIDS)
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("spread", torch.ones(features))
-        self.linear = nn.Linear(features, labels)
+        self.register_buffer("mean", torch.zeros(channels * self.PER_CHANNEL))
+        self.register_buffer("spread", torch.ones(channels * self.PER_CHANNEL))
+        self.linear = nn.Linear(channels * self.PER_CHANNEL, labels)
 
-    def pool(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        """Features [B, 15 C]."""
-        real = mask(maps, count)[..., None]  # [B, T, 1]
-        parts = []
-        for side in self.GRIDS:
-            pooled = F.adaptive_avg_pool2d(maps.flatten(0, 1), side).flatten(1).unflatten(0, maps.shape[:2])  # [B, T, C * side * side]
-            mean = (pooled * real).sum(1) / count[:, None]
-            square = ((pooled - mean[:, None]).square() * real).sum(1) / count[:, None]
-            parts += [mean, pooled.masked_fill(~real, -torch.inf).amax(1), square.clamp(min=1e-12).sqrt()]
-        return torch.cat(parts, 1)
+    @classmethod
+    def averaged(cls, maps: torch.Tensor) -> torch.Tensor:
+        """Maps [N, C, h, w] -> their averages over the cells of each grid [N, 21 C]."""
+        return torch.cat([F.adaptive_avg_pool2d(maps, side).flatten(1) for side in cls.GRIDS], 1)
+
+    @staticmethod
+    def over_frames(x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """[B, T, F] of which `count` frames are real -> mean, maximum and spread over those [B, 3 F]."""
+        real = mask(x, count)[..., None]
+        mean = (x * real).sum(1) / count[:, None]
+        square = ((x - mean[:, None]).square() * real).sum(1) / count[:, None]
+        return torch.cat([mean, x.masked_fill(~real, -torch.inf).amax(1), square.clamp(min=1e-12).sqrt()], 1)
 
     def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        return self.linear((self.pool(maps, count) - self.mean) / self.spread)
+        return self.of_pooled(self.over_frames(self.averaged(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]), count))
+
+    def of_pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """Pooled features [B, 63 C] -> logits [B, L]."""
+        return self.linear((x - self.mean) / self.spread)
 
 
 HEADS = {"convlstm": ConvLSTMHead, "linear": LinearProbe, "max": MaxOverFrames, "lstm": LSTMHead, "logistic": PooledProbe}

@@ -10,7 +10,8 @@ import torch
 from .cache import Cache
 from .clips import ClipConfig, clip_warp
 from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, FrameClips, Loss, Sampling, bce, fit, predict
-from .encoder import Encoder, EncoderConfig, frozen, size
+from .encoder import Encoder, EncoderConfig, Upto, frozen, size
+from .errors import UserError
 from .explain import gradcam, occlusion
 from .features import Features, Scale
 from .frames import FrameStore, Progress, quiet, store_of
@@ -34,7 +35,9 @@ class SSLMConfig:
 
     def __post_init__(self):
         if self.finetune is None:
-            object.__setattr__(self, "finetune", self.downstream)
+            object.__setattr__(self, "finetune", replace(self.downstream, layer=""))
+        if self.finetune.layer:
+            raise UserError("finetune.layer: only a frozen backbone is read at an inner stage")
 
     @property
     def trained(self) -> DownstreamConfig:
@@ -66,6 +69,9 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
     """
     device, down = store.device, config.downstream
     encoder = frozen(encoder.to(device))
+    if down.layer:
+        encoder = frozen(Upto(encoder, down.layer))
+        channels = encoder.channels(store.data.shape[-1])
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
     learnt, judged = torch.arange(len(exams), device=device), torch.arange(len(tune), device=device)
     mapped, looked = exams, tune

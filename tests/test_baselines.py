@@ -246,7 +246,7 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
         return fitted
 
     def probed(config, backbone, *args, **more):
-        before = {f"backbone.{k}": v.clone() for k, v in backbone.state_dict().items()}
+        before = {f"backbone.backbone.{k}": v.clone() for k, v in backbone.state_dict().items()}
         fitted, scores = fit_probe(config, backbone, *args, **more)
         after = fitted.model.state_dict()
         states.extend([{k: torch.zeros_like(v) if k.startswith("head.") else before[k] for k, v in after.items()}, after])

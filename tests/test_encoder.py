@@ -3,7 +3,7 @@ import torch
 import torch.nn as nn
 
 from bench.speed_opponents import Plain, three_channels
-from sslm_core.encoder import SIZES, Encoder, frozen, size
+from sslm_core.encoder import SIZES, Encoder, Upto, frozen, size, stages
 from sslm_core.errors import UserError
 from sslm_core.heads import PermutationHead
 from sslm_core.sslm import new_encoder
@@ -70,6 +70,17 @@ def test_shared_branch_sees_every_position_alike():
 def test_other_grids(positions):
     encoder = new_encoder(size("w8", positions=positions), 0)
     assert encoder(torch.randn(2, positions, 48, 48)).shape == (2, 128, 3, 3)
+
+
+def test_a_backbone_can_be_read_at_any_stage():
+    encoder, x = new_encoder(size("w8"), 0).eval(), torch.randn(2, 1, 32, 32)
+    found = dict(stages(encoder, x))
+    assert torch.equal(found["reduction2"], encoder(x)) and found["branches"].shape == (2, 72, 8, 8)
+    for layer, maps in found.items():
+        cut = Upto(encoder, layer)
+        assert torch.equal(cut(x), maps) and cut.channels(32) == maps.shape[1]
+    with pytest.raises(UserError, match="layer stm: expected one of branches, stem"):
+        Upto(encoder, "stm")(x)
 
 
 def test_initialisation_is_the_seed_s_alone():

@@ -14,7 +14,7 @@ from sslm_core.explain import gradcam
 from sslm_core.frames import load_frames
 from tests.test_bench import TINY
 
-METHODS = ("sslm", "random", "supervised", "supervised-small", "imagenet", "imagenet-finetuned", "sslm-effective")
+METHODS = ("sslm", "sslm-probe", "random", "supervised", "supervised-small", "imagenet-probe", "imagenet-finetuned", "sslm-effective")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_model_that_is_not_whole_is_named(cells, tmp_path):
     model = cells["supervised-small"] / "model.pt"
     whole = model.read_bytes()
     try:
-        model.write_bytes((cells["imagenet"] / "model.pt").read_bytes())
+        model.write_bytes((cells["imagenet-probe"] / "model.pt").read_bytes())
         with pytest.raises(UserError, match="not the model that run.json tells of"):
             stored(model.parent)
         model.write_bytes(whole[:1000])
