@@ -1,12 +1,10 @@
-"""The field's own small net, for training from scratch. (SSLM's encoder from scratch needs nothing of its own.)"""
+"""A small residual net for training from scratch. (SSLM's encoder from scratch needs nothing of its own.)"""
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from sslm_core.seeds import seeded
-
-PACE = 0.3  # of the learning rate of its head: docs/method.md
 
 
 def small_net(frame: int, seed: int) -> "SmallNet":
@@ -15,53 +13,36 @@ def small_net(frame: int, seed: int) -> "SmallNet":
         return SmallNet(frame)
 
 
-class BlurPool(nn.Module):
-    """Every second pixel of a binomially smoothed map (Zhang 2019): [B, C, h, w] -> [B, C, ceil(h/2), ceil(w/2)]."""
+class Residual(nn.Module):
+    """The basic block of He et al. 2016: two normalised 3 x 3 convolutions with a path around them."""
 
     def __init__(self, channels: int):
         super().__init__()
-        row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-        self.register_buffer("kernel", torch.outer(row, row).repeat(channels, 1, 1, 1))
+        self.inner = nn.Sequential(*_layer(channels, channels), *_layer(channels, channels)[:-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(F.pad(x, (2, 2, 2, 2), "replicate"), self.kernel, stride=2, groups=len(self.kernel))
-
-
-class Block(nn.Module):
-    """Two convolutions, normalised, with a path around them; then a convolution to `outputs` channels, pooled to half the size."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int):
-        super().__init__()
-        inner = [layer for _ in range(2) for layer in (_conv(inputs, inputs, kernel), nn.GroupNorm(1, inputs), nn.ReLU(inplace=True))]
-        self.inner = nn.Sequential(*inner)
-        self.outer = nn.Sequential(_conv(inputs, outputs, kernel), nn.ReLU(inplace=True), BlurPool(outputs))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.outer(x + self.inner(x))
+        return F.relu(x + self.inner(x))
 
 
 class SmallNet(nn.Module):
-    """Frames [B, 1, H, W] -> features [B, channels, 1, 1], after ELNet (Tsai et al. 2020, arXiv 2005.02706): about 290,000 parameters.
+    """Frames [B, 1, H, W] -> maps [B, channels, h, w]: a 7 x 7 convolution and three residual stages, 195,000 parameters.
 
-    Every frame is normalised by itself (multi-slice normalisation as a layer norm over its channels and pixels), so that neither
-    the clip nor the batch matters; the maximum over the map is taken here, that over frames by the head.
+    A map has 4 x 4 places where frames have 64 x 64 pixels, 8 x 8 where they have 256.
     """
 
-    channels = 64
+    channels = 128
 
     def __init__(self, frame: int):
         super().__init__()
-        stem = _conv(1, 16, 7, stride=2 if frame >= 128 else 1)  # ELNet's stride belongs to 256 pixels
-        first = nn.Sequential(stem, nn.GroupNorm(1, 16), nn.ReLU(inplace=True), BlurPool(16))
-        self.layers = nn.Sequential(first, Block(16, 32, 5), Block(32, 64, 3), Block(64, 64, 3), Block(64, 64, 3))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        stem = [*_layer(1, 16, 7, stride=2 if frame >= 128 else 1), nn.MaxPool2d(2)]
+        stages = [[Residual(width), *_layer(width, 2 * width), nn.MaxPool2d(2)] for width in (16, 32, 64)]
+        self.layers = nn.Sequential(*stem, *(layer for stage in stages for layer in stage))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x.contiguous(memory_format=torch.channels_last)).amax((2, 3), keepdim=True)
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

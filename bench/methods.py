@@ -9,7 +9,7 @@ import torch
 
 from baselines import imagenet, reweighted
 from baselines.pretexts import PIRL, Geometric, SimCLR, random_weights
-from baselines.supervised import PACE, small_net
+from baselines.supervised import small_net
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
 from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted, Loss, Sampling, bce, constant, losses
@@ -83,7 +83,7 @@ def _strategy(cell: Cell, loss: Weighing | None, sampling: Sampling | None) -> d
 
 
 def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weighing | None = None, sampling: Sampling | None = None,
-               freeze: bool | None = None, head: str = "", pace: float = 1.0, pretrained: bool = True, **more) -> Outcome:  # fmt: skip
+               freeze: bool | None = None, head: str = "", pace: float = 1.0, **more) -> Outcome:  # fmt: skip
     """The backbone frozen under a head, or trained on with it, at `pace` times the learning rate; the preset's choice, if not given."""
     began = time.monotonic()
     freeze = cell.config.downstream.freeze if freeze is None else freeze
@@ -102,7 +102,7 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
     elif freeze:
         fitted, scores = diagnose(*terms, **common, cache=cell.cache, among=(cell.fit, cell.tune))
     else:
-        fitted, scores = finetune(*terms, **common, pace=pace, pretrained=pretrained)
+        fitted, scores = finetune(*terms, **common, pace=pace)
     truth = cell.truth[cell.judged]
     nothing = constant(cell.truth[cell.labelled], **strategy).expand_as(truth)
     judged = torch.stack([losses(logits, truth, **strategy) for logits in (torch.logit(scores.clamp(1e-6, 1 - 1e-6)), nothing)])
@@ -172,14 +172,13 @@ def contrastive(cell: Cell, name: str, kind: type[SimCLR] | type[PIRL]) -> Outco
 
 def from_scratch(cell: Cell, **strategy) -> Outcome:
     """SSLM's encoder and head, end to end."""
-    return downstream(cell, new_encoder(cell.config.encoder, cell.seed), cell.config.encoder.channels, freeze=False, pretrained=False,
-                      **strategy)  # fmt: skip
+    return downstream(cell, new_encoder(cell.config.encoder, cell.seed), cell.config.encoder.channels, freeze=False, **strategy)
 
 
 def small(cell: Cell) -> Outcome:
-    """The field's small net and the maximum over frames, end to end."""
+    """A small residual net and head, end to end."""
     net = small_net(cell.frame, cell.seed)
-    return downstream(cell, net, net.channels, freeze=False, pretrained=False, head="max", pace=PACE)
+    return downstream(cell, net, net.channels, freeze=False)
 
 
 def pretrained(cell: Cell, backbone: Callable[[], imagenet.Backbone], **how) -> Outcome:

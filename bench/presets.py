@@ -37,7 +37,7 @@ class Preset:
 
 
 END_TO_END = DownstreamConfig(  # encoder and head together; how it was found stands in docs/method.md
-    head="max", epochs=16, batch=4, lrs=(2e-3,), trial=16, optimiser="adamw", schedule="cosine", standardise=True, views=1
+    head="grid", epochs=8, batch=4, lrs=(2e-3,), trial=8, optimiser="adamw", schedule="cosine", views=1
 )  # fmt: skip
 
 SMOKE = Preset(
@@ -55,17 +55,18 @@ SMOKE = Preset(
         clip=ClipConfig(frames=6, edge=1),
         downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
                                     clips=4, tune_clips=2, hidden=32, views=1),  # fmt: skip
-        finetune=replace(END_TO_END, epochs=8),
+        finetune=END_TO_END,
     ),
 )
 
 CPU = Preset(
     name="cpu",
-    exams=(300, 120),
-    phantom=(240, 120),
+    exams=(300, 200),
+    phantom=(288, 200),
     frame=64,
     planes=("sagittal",),
-    seeds=(0, 1),
+    seeds=(0, 1, 2, 3, 4),
+    tune=1 / 3,
     methods=("sslm", "sslm-probe", "sslm-finetuned", "random-probe", "supervised", "supervised-small", "imagenet-probe", "sslm-weighted"),
     sslm=SSLMConfig(
         encoder=size("w8"),
@@ -73,7 +74,7 @@ CPU = Preset(
         pretext=PretextConfig("fast", epochs=24, batch=64, lr=2e-3),
         clip=ClipConfig(frames=8, edge=2),
         downstream=DownstreamConfig(epochs=8, batch=4, lrs=(1e-3, 3e-3), trial=8, optimiser="adamw", schedule="cosine", standardise=True,
-                                    clips=8, tune_clips=2, hidden=32, views=1),  # fmt: skip
+                                    clips=8, tune_clips=1, hidden=32, views=1),  # fmt: skip
         finetune=END_TO_END,
     ),
 )

@@ -84,7 +84,7 @@ STUDIES = {study.name: study for study in (
     Study("frames", "frames of a clip", ("sslm", "imagenet"),
           _levels(*((f"{n}", f"clip.frames={n},clip.edge={edge}") for n, edge in ((4, 1), (8, 2), (16, 3))))),
     Study("head", "what stands on frozen features", ("sslm", "random", "imagenet"),
-          _levels(*((head, f"downstream.head={head}") for head in ("convlstm", "linear", "max", "lstm", "logistic")))),
+          _levels(*((head, f"downstream.head={head}") for head in ("convlstm", "linear", "max", "grid", "lstm", "logistic")))),
     Study("freeze", "pretrained encoders frozen, or trained on with the head", ("sslm", "imagenet"),
           _levels(("frozen", "downstream.freeze=true"), ("fine-tuned", "downstream.freeze=false"))),
     Study("pretext", "other pretexts for the jigsaw's FLOPs, and none", ("sslm",),

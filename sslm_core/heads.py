@@ -85,6 +85,22 @@ class MaxOverFrames(nn.Linear):
         return super().forward(pooled.amax(1))
 
 
+class GridOverFrames(nn.Linear):
+    """Features averaged over the cells of a SIDE x SIDE grid, the maximum over frames in each cell, Linear.
+
+    Where a lesion lies says what it is; an average over the whole map forgets it.
+    """
+
+    SIDE = 4  # a smaller map is repeated
+
+    def __init__(self, channels: int, hidden: int, labels: int):
+        super().__init__(channels * self.SIDE**2, labels)
+
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        cells = F.adaptive_avg_pool2d(maps.flatten(0, 1), self.SIDE).flatten(1).unflatten(0, maps.shape[:2])  # [B, T, 16 C]
+        return super().forward(cells.masked_fill(~mask(maps, count)[..., None], -torch.inf).amax(1))
+
+
 class LSTMHead(nn.Module):
     """An LSTM over features averaged over the map; its output at the last real frame, Linear."""
 
@@ -136,7 +152,14 @@ class PooledProbe(nn.Module):
         return self.linear((x - self.mean) / self.spread)
 
 
-HEADS = {"convlstm": ConvLSTMHead, "linear": LinearProbe, "max": MaxOverFrames, "lstm": LSTMHead, "logistic": PooledProbe}
+HEADS = {
+    "convlstm": ConvLSTMHead,
+    "linear": LinearProbe,
+    "max": MaxOverFrames,
+    "grid": GridOverFrames,
+    "lstm": LSTMHead,
+    "logistic": PooledProbe,
+}
 
 
 def clip_head(name: str, channels: int, hidden: int, labels: int) -> nn.Module:

@@ -35,9 +35,11 @@ class SSLMConfig:
 
     def __post_init__(self):
         if self.finetune is None:
-            object.__setattr__(self, "finetune", replace(self.downstream, layer=""))
+            object.__setattr__(self, "finetune", replace(self.downstream, layer="", standardise=False))
         if self.finetune.layer:
             raise UserError("finetune.layer: only a frozen backbone is read at an inner stage")
+        if self.finetune.standardise:
+            raise UserError("finetune.standardise: only features of a frozen backbone are standardised; one that trains has batch norm")
 
     @property
     def trained(self) -> DownstreamConfig:
@@ -93,16 +95,11 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
 
 def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
              tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: Sampling | None = None, progress: Progress = quiet,
-             resume=None, pace: float = 1.0, pretrained: bool = False) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
-    """Encoder, at `pace` times the learning rate, and head trained end to end on the labels; otherwise as `diagnose`.
-
-    pretrained: the head meets features standardised, where the config has it so, as the encoder gives them at the start.
-    """
+             resume=None, pace: float = 1.0) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
+    """Encoder, at `pace` times the learning rate, and head trained end to end on the labels; otherwise as `diagnose`."""
     device, down = store.device, config.trained
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
-    encoder = encoder.to(device).eval()
-    scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if pretrained and down.standardise else None
-    model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), scale, pace).to(device)
+    model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), pace=pace).to(device)
     clips = FrameClips(store, config.clip, clip_warp(config.clip, store.data.shape[-1], device))
     judging = replace(down, clips=down.tune_clips)
     fitted = fit(model, clips, truth, exams, lambda m: predict(m, store, tune, config.clip, judging, seed), truth[tune], down, seed,

@@ -35,6 +35,7 @@ TINY = presets.Preset(
         pretext=PretextConfig("fast", epochs=1, draws=2, batch=8, lr=1e-3),
         clip=ClipConfig(frames=4, edge=1),
         downstream=DownstreamConfig(epochs=1, batch=4, lrs=(1e-3,), optimiser="adam", clips=2, hidden=8, views=2),
+        finetune=DownstreamConfig(epochs=1, batch=4, lrs=(1e-3,), optimiser="adam", head="grid", views=1),
     ),
 )
 

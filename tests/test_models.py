@@ -63,7 +63,7 @@ def test_a_model_that_is_not_whole_is_named(cells, tmp_path):
     model = cells["supervised-small"] / "model.pt"
     whole = model.read_bytes()
     try:
-        model.write_bytes((cells["imagenet-probe"] / "model.pt").read_bytes())
+        model.write_bytes((cells["imagenet-finetuned"] / "model.pt").read_bytes())
         with pytest.raises(UserError, match="not the model that run.json tells of"):
             stored(model.parent)
         model.write_bytes(whole[:1000])
