@@ -39,10 +39,10 @@ def epoch(config: SSLMConfig, model: ClipModel, clips: FrameClips | FeatureClips
 
     def work():
         model.train()
-        plans = ((some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams, device=device).split(down.batch)))
-        for some, x, count in clips.batches(plans):
+        plans = ((some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams).split(down.batch)))
+        for some, x, count, real in clips.batches(plans):
             with autocast(device, down.dtype):
-                logits = model(x, count, clips.padded)
+                logits = model(x, count, real)
             bce(logits.float(), truth.expand(len(some), -1)).backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -147,7 +147,7 @@ def scaling_cases(setting: Setting) -> list[Case]:
         store = volumes([length] * few, frame, device)
         batch = FrameClips(store, config.clip, clip_warp(config.clip, frame, device))
         draws = iter(range(1 << 62))
-        everyone = torch.arange(few, device=device)
+        everyone = torch.arange(few)
         return lambda: [None for _ in batch.batches((everyone, generator(device, 0, next(draws))) for _ in range(20))]
 
     def longer(exams: int):
