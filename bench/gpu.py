@@ -23,7 +23,6 @@ PART = 150  # seconds of one part
 GRACE = 10  # seconds that a part has to end in
 EXAMS = (24, 12)  # of the cell, simple bodies with marks: train and valid
 SHORT = "pretext.epochs=2,downstream.epochs=2,downstream.views=2"
-TINY = "encoder=w8,encoder.branch=2,pretext.epochs=1,pretext.draws=1,downstream.epochs=1,downstream.views=1,downstream.hidden=8"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,22 +72,20 @@ def page_around(page: Path) -> tuple[str, str]:
 def parts(device: str, quick: bool, out: Path) -> dict[str, list]:
     """Name -> words after `python -m`. Each is a process: what breaks one, or the GPU's context in it, leaves the others."""
 
-    def speed(group: str) -> list:
+    def speed(group: str, groups: str = "") -> list:
         small = ["--quick"] if quick else []
-        return ["bench", "speed", "--device", device, "--groups", group, "--storage", out / "speed", "--save", group, *small]
+        return ["bench", "speed", "--device", device, "--groups", groups or group, "--storage", out / "speed", "--save", group, *small]
 
     data = marks.make(out / "marks", EXAMS)
     found = {
         "tests": ["pytest", ROOT / "tests" / "test_gpu.py", "-p", "no:cacheprovider"],
-        "speed roof": speed("roof"),
-        "speed encoder": speed("encoder"),
+        "speed encoder": speed("encoder", "roof,encoder"),
         "speed compile": speed("compile"),
-        "cell": ["bench", "run", "--preset", "full", "--methods", "sslm", "--planes", marks.PLANE, "--seeds", "0", "--device", device,
-                 "--data", data, "--set", TINY if quick else SHORT, "--jobs", "1", "--force", "--no-report", "--out", out / "runs",
+        "cell": ["bench", "run", "--preset", "smoke" if quick else "full", "--methods", "sslm", "--planes", marks.PLANE, "--seeds", "0",
+                 "--device", device, "--data", data, "--set", SHORT, "--jobs", "1", "--force", "--no-report", "--out", out / "runs",
                  "--results", out / "results.csv"],  # fmt: skip
-        "speed data": speed("data"),
         "speed downstream": speed("downstream"),
-        "speed scaling": speed("scaling"),
+        "speed data": speed("data", "data,scaling"),
     }
     return {name: found[name] for name in ("tests", "speed compile", "cell")} if quick else found
 
