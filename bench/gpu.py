@@ -14,7 +14,6 @@ from . import marks
 from .machine import ROOT
 from .options import device_of
 from .records import read_json
-from .speed import exams
 from .speed_table import goals, read, table
 
 BEGIN, END = "<!-- gpu:begin -->", "<!-- gpu:end -->"
@@ -38,7 +37,6 @@ def main(args: argparse.Namespace) -> int:
     around = page_around(args.page)
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    exams(args.quick)
     rows, records, failed = [], [], False
     for name, words in parts(device, args.quick, out).items():
         start = time.monotonic()

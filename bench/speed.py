@@ -45,7 +45,8 @@ def main(args: argparse.Namespace) -> None:
         print(f"{table(records)}\n\n{goals(records)}")
         return
     groups, device = listed(args.groups, USUAL, GROUPS, "--groups"), device_of(args.device)
-    data = exams(args.quick)
+    config = phantom.PhantomConfig(*((3, 2) if args.quick else EXAMS), masks=False)
+    data = phantom.make(Path("data") / f"phantom-{phantom.digest(config)}", config)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "speed.json"
@@ -53,12 +54,6 @@ def main(args: argparse.Namespace) -> None:
         records = read(report)
     print(f"{table(records)}\n\n{goals(records)}\n\n{time.monotonic() - began:.0f} s. Stored under {args.storage}; "
           "`python -m bench speed --show FILE` prints this again.")  # fmt: skip
-
-
-def exams(quick: bool) -> Path:
-    """The phantom that is timed on; made, if it is not there."""
-    config = phantom.PhantomConfig(*((3, 2) if quick else EXAMS), masks=False)
-    return phantom.make(Path("data") / f"phantom-{phantom.digest(config)}", config)
 
 
 def run_suite(setting: dict, report: Path, args: argparse.Namespace) -> None:

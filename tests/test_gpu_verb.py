@@ -20,7 +20,6 @@ def between(page) -> str:
 
 
 def test_a_part_that_fails_leaves_the_others(page, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "exams", lambda quick: tmp_path)
     monkeypatch.setattr(gpu, "parts", lambda *_: {"broken": ["nothing_of_this_name"], "slow": ["timeit", "-n1", "-r1", "while True: pass"],
                                                   "fine": ["this"]})  # fmt: skip
     monkeypatch.setattr(gpu, "PART", 5)
