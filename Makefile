@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: bench smoke speed check test test-slow lint clean
+.PHONY: bench smoke speed gpu check test test-slow lint clean
 
 bench: .venv/made  ## the comparison on the embedded data set
 	$(PY) -m bench run --preset cpu
@@ -12,6 +12,9 @@ smoke: .venv/made  ## the same in about a minute, too small to conclude from
 
 speed: .venv/made  ## the suite's parts timed beside their opponents
 	$(PY) -m bench speed
+
+gpu: .venv/made  ## what only a GPU can show, in less than 10 minutes: tests, timings, a cell; the table goes into docs/speed.md
+	$(PY) -m bench gpu
 
 check: .venv/made  ## regression gates: accuracy, cost and speed against the rows committed in results.csv
 	$(PY) -m bench check

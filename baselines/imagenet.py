@@ -49,8 +49,8 @@ class Backbone(nn.Module):
 
     def _colour(self, x: torch.Tensor) -> torch.Tensor:
         """What the network was trained on: three channels, enlarged where frames are small."""
-        if min(x.shape[-2:]) < self.side:
-            x = F.interpolate(x, (int(self.side),) * 2, mode="bilinear", align_corners=False)
+        if min(x.shape[-2:]) < SIDE:
+            x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False)
         return ((x + 1) * 127.5 - self.mean) / self.std
 
 

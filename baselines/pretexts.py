@@ -155,7 +155,7 @@ class PIRL:
         log = F.log_softmax(self._alike(outputs).float(), 1)
         own = F.one_hot(target, log.shape[1]).bool()
         others = torch.log1p(-log.exp().clamp(max=1 - 1e-6)).masked_fill(own, 0).sum(1)
-        return -(log[own] + others).mean()
+        return -(log.gather(1, target[:, None])[:, 0] + others).mean()
 
     def correct(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return (self._alike(outputs).argmax(1) == target).sum()

@@ -25,6 +25,7 @@ VERBS = {  # verb -> its module, which has add_arguments(parser) and main(args),
     "predict": ("predict", "exams from files to scores, by the stored runs of a method's planes"),
     "doctor": ("doctor", "check a folder of exams: exit 0 clean, 1 with warnings, 2 unusable"),
     "speed": ("speed", "time the data path, the encoder and the downstream part beside their opponents"),
+    "gpu": ("gpu", "all that can only be tried on a GPU, in one go: exit 0 passed, 1 where a part failed"),
     "phantom": ("phantom", "make the embedded data set, or look at it"),
 }
 

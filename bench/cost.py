@@ -109,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="full", help=f"{', '.join(PRESETS)} (default full)")
     parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...", help="a variant of the preset")
     parser.add_argument("--exams", type=int, default=EXAMS, help="train exams (default: MRNet's %(default)s)")
+    parser.add_argument("--memory", action="store_true", help="what training steps hold in memory instead")
     parser.add_argument("--flops", type=float, default=H200 * SHARE, help="FLOP/s reached (default: 40 %% of an H200's bfloat16 peak)")
 
 
@@ -116,6 +117,11 @@ def main(args: argparse.Namespace) -> None:
     chosen = preset(args.preset, canonical(args.set))
     if args.exams < 3:
         raise UserError(f"--exams {args.exams}: expected 3 or more")
+    if args.memory:
+        from . import cost_memory  # here: it takes seconds
+
+        print(cost_memory.table(chosen))
+        return
     frames, seeds = sum(FRAMES) / len(FRAMES), len(chosen.seeds)
     whose = f"MRNet's {EXAMS}" if args.exams == EXAMS else f"{args.exams}"
     print(f"preset {chosen.name} on {whose} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} TFLOP/s")

@@ -15,10 +15,12 @@ from . import phantom
 from .options import device_of, listed
 from .speed_downstream import downstream_cases, scaling_cases
 from .speed_measure import Case, Setting
-from .speed_pretext import data_cases, encoder_cases, roof_cases
+from .speed_pretext import compile_cases, data_cases, encoder_cases, roof_cases
 from .speed_table import goals, read, table
 
-GROUPS = {"roof": roof_cases, "data": data_cases, "encoder": encoder_cases, "downstream": downstream_cases, "scaling": scaling_cases}
+GROUPS = {"roof": roof_cases, "data": data_cases, "encoder": encoder_cases, "downstream": downstream_cases, "scaling": scaling_cases,
+          "compile": compile_cases}  # fmt: skip
+USUAL = [name for name in GROUPS if name != "compile"]  # which takes minutes
 EXAMS = (12, 4)  # of the phantom that is timed on: train and valid
 
 
@@ -28,7 +30,7 @@ def cases_of(setting: Setting, groups: list[str]) -> list[Case]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
-    parser.add_argument("--groups", help=f"comma-separated, of {', '.join(GROUPS)} (default: all)")
+    parser.add_argument("--groups", help=f"comma-separated, of {', '.join(GROUPS)} (default: {', '.join(USUAL)})")
     parser.add_argument("--quick", action="store_true", help="every case at its smallest: to see that it runs, not how fast")
     parser.add_argument("--storage", type=Path, default=Path(".benchmarks"), help="pytest-benchmark's folder (default .benchmarks)")
     parser.add_argument("--save", metavar="NAME", help="name of the file kept there (default: commit and time)")
@@ -42,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
         records = [record for path in args.show for record in read(path)]
         print(f"{table(records)}\n\n{goals(records)}")
         return
-    groups, device = listed(args.groups, GROUPS, GROUPS, "--groups"), device_of(args.device)
+    groups, device = listed(args.groups, USUAL, GROUPS, "--groups"), device_of(args.device)
     config = phantom.PhantomConfig(*((3, 2) if args.quick else EXAMS), masks=False)
     data = phantom.make(Path("data") / f"phantom-{phantom.digest(config)}", config)
     began = time.monotonic()

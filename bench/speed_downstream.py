@@ -39,10 +39,10 @@ def epoch(config: SSLMConfig, model: ClipModel, clips: FrameClips | FeatureClips
 
     def work():
         model.train()
-        plans = ((some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams, device=device).split(down.batch)))
-        for some, x, count in clips.batches(plans):
+        plans = ((some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams).split(down.batch)))
+        for some, x, count, real in clips.batches(plans):
             with autocast(device, down.dtype):
-                logits = model(x, count, clips.padded)
+                logits = model(x, count, real)
             bce(logits.float(), truth.expand(len(some), -1)).backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -60,6 +60,7 @@ def downstream_cases(setting: Setting) -> list[Case]:
         config = replace(config, downstream=replace(config.downstream, clips=1))
     down, clip, frame = config.downstream, config.clip, preset.frame
     exams = 1 if setting.quick else 12
+    alone = 1 if setting.gpu else exams  # frame after frame: on a GPU seconds an exam
     group = "downstream, " + ("skid-v1, frame 256" if setting.gpu else "preset cpu")
 
     @functools.cache
@@ -103,7 +104,7 @@ def downstream_cases(setting: Setting) -> list[Case]:
 
         @torch.no_grad()
         def work():
-            for e in range(exams):
+            for e in range(alone):
                 frames = resize(read_volume(train.path(PLANE, e)), frame)
                 (chosen,), count = prediction_clips(torch.tensor([len(frames)]), clip, down.clips, 0)
                 with autocast(device, down.dtype):
@@ -115,8 +116,8 @@ def downstream_cases(setting: Setting) -> list[Case]:
         return work
 
     cases = [
-        Case(group, "file to scores, frame by frame of each clip", lambda: single_frames(False), exams, "exams"),
-        Case(group, "file to scores, frame by frame, each once", lambda: single_frames(True), exams, "exams"),
+        Case(group, "file to scores, frame by frame of each clip", lambda: single_frames(False), alone, "exams"),
+        Case(group, "file to scores, frame by frame, each once", lambda: single_frames(True), alone, "exams"),
         Case(group, "file to scores, all exams", lambda: from_files(exams), exams, "exams"),
         Case(group, "file to scores, one exam", lambda: from_files(1), 1, "exams"),
         Case(group, "frames read from volumes", lambda: read(False), exams, "exams"),
@@ -147,7 +148,7 @@ def scaling_cases(setting: Setting) -> list[Case]:
         store = volumes([length] * few, frame, device)
         batch = FrameClips(store, config.clip, clip_warp(config.clip, frame, device))
         draws = iter(range(1 << 62))
-        everyone = torch.arange(few, device=device)
+        everyone = torch.arange(few)
         return lambda: [None for _ in batch.batches((everyone, generator(device, 0, next(draws))) for _ in range(20))]
 
     def longer(exams: int):

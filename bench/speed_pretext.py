@@ -169,6 +169,43 @@ def encoder_group(setting: Setting, name: str, config: SSLMConfig, frame: int, b
     return [*cases, Case(group, "its batch alone", lambda: step(dtypes[0]).batch, batch, threads=threads)]
 
 
+def graphed(step: Step) -> Callable[[], object]:
+    """The whole step, optimiser included, as one CUDA graph. Its learning rate is that of the capture."""
+    for group in step.optimiser.param_groups:
+        group["capturable"] = True
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # what is set up lazily must stand before the capture
+        for _ in range(3):
+            step.train()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step.train()
+    return graph.replay
+
+
+def compile_cases(setting: Setting) -> list[Case]:
+    """The pretext step as it is, by torch.compile and, on a GPU, as a CUDA graph: of preset full there, of preset cpu on a CPU."""
+    preset, dtype = FULL if setting.gpu else CPU, setting.dtypes[-1]
+    batch = 2 if setting.quick else preset.sslm.pretext.batch
+    group = f"pretext of {preset.name} compiled, batch {batch}"
+
+    def step() -> Step:
+        return Step(preset.sslm, frames_of(setting.data, preset.frame, setting.device), batch, dtype)
+
+    def compiled():
+        one = step()
+        for part in (one.encoder, one.head):
+            part.compile(backend="eager" if setting.quick else "inductor")  # eager: captured, not compiled
+        return one.train
+
+    works = {"step": lambda: step().train, "step, torch.compile": compiled}
+    if setting.gpu:
+        works["step, CUDA graph"] = lambda: graphed(step())
+    return [Case(group, f"{name}, {dtype}", work, batch, threads=preset.threads) for name, work in works.items()]
+
+
 def encoder_cases(setting: Setting) -> list[Case]:
     """Presets as they are, and every width on patches of 64."""
     if setting.gpu:

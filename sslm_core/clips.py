@@ -50,7 +50,7 @@ def sample_clips(lengths: torch.Tensor, config: ClipConfig, draw: torch.Generato
     middle = lengths - 2 * fifth[:, 0]
     quota = torch.maximum(quota, (n - middle + 1) // 2)  # what the middle does not hold comes from the outer fifths
     quota = torch.stack([quota, n - 2 * quota, quota, *[torch.zeros_like(quota)] * 2], 1)  # [B, 5]
-    quota = torch.where((lengths <= n)[:, None], torch.tensor([n, n, n, 0, 0], device=device), quota)
+    quota = torch.where((lengths <= n)[:, None], n * (torch.arange(5, device=device) < 3), quota)
     order = (part + torch.rand(part.shape, generator=draw, device=device).clamp_(max=1 - 2**-20)).argsort(1)
     part = part.gather(1, order)  # sorted by part, shuffled within it
     start = torch.searchsorted(part, torch.arange(5, device=device).repeat(len(lengths), 1))  # where each part begins [B, 5]
@@ -63,7 +63,7 @@ def sample_clips(lengths: torch.Tensor, config: ClipConfig, draw: torch.Generato
 
 def clip_rows(store: FrameStore, exams: torch.Tensor, config: ClipConfig, draw: torch.Generator):
     """One clip per exam [B]: rows of the store [B, frames] and the number of real frames [B]."""
-    chosen, count = sample_clips(store.lengths[exams], config, draw, store.extremes[1] if store.device.type == "cuda" else 0)
+    chosen, count = sample_clips(store.lengths[exams], config, draw, store.extremes[1] if store.device.type != "cpu" else 0)
     return store.offsets[exams][:, None] + chosen, count
 
 

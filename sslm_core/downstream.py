@@ -23,8 +23,9 @@ from .settings import Number, check
 from .warp import Warp
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits, target [B, L] -> 0-d, a mean over exams
-Plans = Iterable[tuple[torch.Tensor, torch.Generator]]  # exams [B] of each batch, and what draws their clips
-Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # this rank's: exams, their clips' x, real frames of each clip [B]
+Plans = Iterable[tuple[torch.Tensor, torch.Generator]]  # exams [B] of each batch, in host memory, and what draws their clips
+# this rank's: exams, their clips' x, real frames of each clip [B] and, where some are padded, of all of them
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]]
 Sampling = Callable[[torch.Tensor], torch.Tensor]  # truth [n, L] -> weights [n] by which exams are drawn
 
 
@@ -97,21 +98,22 @@ class ClipModel(nn.Module):
         """What training changes: the head alone where the backbone is frozen."""
         return self.head if self.frozen else self
 
-    def forward(self, x: torch.Tensor, count: torch.Tensor, padded: bool = True) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, count: torch.Tensor, real: int | None = None) -> torch.Tensor:
         """x: frames [B, T, H, W] in -1..1, or the backbone's maps [B, T, C, h, w]; count [B] real frames of each clip.
 
-        padded: some frames may not be real; where the caller knows that all are, a GPU need not count them.
+        real: the sum of `count`, 0 where no frame is padding; if not given, a GPU is asked.
         """
         if x.ndim == 5:
             return self.head(self.scale(x.float()), count)
-        if not padded:
-            maps = self.scale(self.backbone(x.flatten(0, 1)[:, None]))  # [B * T, C, h, w]
-            return self.head(maps.unflatten(0, x.shape[:2]), count)
-        real = mask(x, count)
-        maps = self.scale(self.backbone(x[real][:, None]))  # [real frames, C, h, w]: padding costs nothing and enters no batch norm
-        padded = maps.new_zeros(*real.shape, *maps.shape[1:])
-        padded[real] = maps
-        return self.head(padded, count)
+        frames = x.flatten(0, 1)[:, None]
+        if real == 0:
+            maps = self.scale(self.backbone(frames))  # [B * T, C, h, w]
+        else:
+            rows = mask(x, count).flatten().nonzero_static(size=int(count.sum()) if real is None else real)[:, 0]
+            found = self.scale(self.backbone(frames[rows]))  # padding costs nothing and enters no batch norm
+            maps = found.new_zeros(len(frames), *found.shape[1:])
+            maps[rows] = found
+        return self.head(maps.unflatten(0, x.shape[:2]), count)
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,21 @@ class FrameClips:
 
         def rows():
             for exams, draw in plans:
+                mine = ranks.mine(len(exams))
+                real = int(self.store.known[exams[mine]].clamp(max=self.config.frames).sum()) if self.padded else 0
+                exams = there(exams, self.store.device)
                 chosen, count = clip_rows(self.store, exams, self.config, draw)  # [B, T]
-                yield chosen[ranks.mine(len(exams))], exams, count, draw
+                yield chosen[mine], exams, count, draw, real
 
-        for part, chosen, exams, count, draw in self.store.ahead(rows()):
+        for part, chosen, exams, count, draw, real in self.store.ahead(rows()):
             mine, t = ranks.mine(len(exams)), chosen.shape[1]
             view = torch.randint(len(self.warp), (len(exams),), generator=draw, device=chosen.device)[mine].repeat_interleave(t)
-            yield exams[mine], self.warp(part.data[chosen.flatten()], view, unit=True).unflatten(0, chosen.shape), count[mine]
+            yield exams[mine], self.warp(part.data[chosen.flatten()], view, unit=True).unflatten(0, chosen.shape), count[mine], real
+
+
+def there(exams: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Exam numbers on the device. No GPU waits: so small a copy is staged at once, from any memory."""
+    return exams.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -146,14 +156,15 @@ class FeatureClips:
 
     features: Features
     config: ClipConfig
-    padded = True  # maps of padding cost nothing
 
     def batches(self, plans: Plans) -> Batches:
         """Maps float16 [B, T, C, h, w]."""
-        features, longest = self.features, self.features.store.extremes[1] if self.features.store.device.type == "cuda" else 0
+        features, store = self.features, self.features.store
+        longest = store.extremes[1] if store.device.type != "cpu" else 0
 
         def clips():
             for exams, draw in plans:
+                exams = there(exams, store.device)
                 one = exams * features.views  # the exam in its first view
                 chosen, count = sample_clips(features.lengths[one], self.config, draw, longest)  # [B, T]
                 if features.views > 1:
@@ -162,11 +173,11 @@ class FeatureClips:
                 yield one[mine], chosen[mine], exams[mine], count[mine]
 
         if not features.whole:
-            yield from ((exams, features.clips(one, chosen), count) for one, chosen, exams, count in clips())
+            yield from ((exams, features.clips(one, chosen), count, 0) for one, chosen, exams, count in clips())
             return
         wanted = ((features.maps.offsets[one][:, None] + chosen, exams, count) for one, chosen, exams, count in clips())
         for part, rows, exams, count in features.maps.ahead(wanted):
-            yield exams, part.data[rows], count
+            yield exams, part.data[rows], count, 0
 
 
 PREDICTED = 1 << 28  # numbers of the clips' maps that are in memory at a time
@@ -304,7 +315,9 @@ def fit(
 
     learnt = model.learnt
     result, best, leader, start = Fitted(model), None, None, 0
-    start_at_prior(model.head, constant(truth[exams], loss, sampling))
+    known, seen = exams.cpu(), truth[exams]
+    weights = sampling(seen).cpu() if sampling else None
+    start_at_prior(model.head, constant(seen, loss, sampling))
     first = copy.deepcopy(learnt.state_dict())
     optimiser = config.optimise(model)
     network = ranks.parallel(model)
@@ -322,16 +335,16 @@ def fit(
                 position, k = divmod(step, per_epoch)
                 epoch = epoch_of(position)
                 if k == 0 or step == start:  # an order that the epoch alone decides, whatever the rate
-                    draw = generator(device, seed, "downstream", epoch)
-                    if sampling is None:
-                        order = torch.randperm(len(exams), generator=draw, device=device)
+                    draw = generator("cpu", seed, "downstream", epoch)
+                    if weights is None:
+                        order = torch.randperm(len(known), generator=draw)
                     else:
-                        order = torch.multinomial(sampling(truth[exams]), len(exams), replacement=True, generator=draw)
-                some = exams[order[k * config.batch : (k + 1) * config.batch]]
+                        order = torch.multinomial(weights, len(known), replacement=True, generator=draw)
+                some = known[order[k * config.batch : (k + 1) * config.batch]]
                 yield some, generator(device, seed, "downstream", epoch, k)
 
         steps = progress(range(start, epochs * per_epoch), "downstream")
-        for step, (some, x, count) in zip(steps, clips.batches(plans())):
+        for step, (some, x, count, real) in zip(steps, clips.batches(plans())):
             position, k = divmod(step, per_epoch)
             lr, epoch = config.lrs[position // trial] if position < tried else leader["lr"], epoch_of(position)
             if k == 0 and epoch == 0:
@@ -344,7 +357,7 @@ def fit(
                 group["lr"] = lr * config.rate(epoch * per_epoch + k, per_epoch) * group["pace"]
             model.train()
             with autocast(device, config.dtype):
-                logits = network(x, count, clips.padded)
+                logits = network(x, count, real)
             together = min(config.batch, len(exams) - k * config.batch)  # exams of all ranks
             value = loss(logits.float(), truth[some]) * ranks.weight(together)
             value.backward()

@@ -47,9 +47,14 @@ class FrameStore:
         return self.offsets.device
 
     @cached_property
+    def known(self) -> torch.Tensor:
+        """T of each exam, in host memory: asked once, so that no loop waits for a GPU to tell."""
+        return self.lengths.cpu()
+
+    @cached_property
     def extremes(self) -> tuple[int, int]:
-        """The least and the greatest T; asked once, so that no loop waits for a GPU to tell."""
-        return int(self.lengths.min()), int(self.lengths.max())
+        """The least and the greatest T."""
+        return int(self.known.min()), int(self.known.max())
 
     @property
     def lengths(self) -> torch.Tensor:

@@ -74,7 +74,7 @@ def test_one_transform_moves_a_whole_clip():
     ramp = torch.arange(32, dtype=torch.uint8).expand(20, 32, 32) * 8
     config = ClipConfig(frames=6, edge=1)
     clips = FrameClips(FrameStore(ramp.contiguous(), offsets_of([20])), config, clip_warp(config, 32))
-    (_, x, _), = clips.batches([(torch.zeros(30, dtype=torch.long), draw())])
+    (_, x, _, _), = clips.batches([(torch.zeros(30, dtype=torch.long), draw())])
     assert x.shape == (30, 6, 32, 32)
     assert torch.allclose(x, x[:, :1].expand_as(x), atol=1e-5)
     assert len(x[:, 0].flatten(1).unique(dim=0)) > 10

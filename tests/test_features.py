@@ -36,7 +36,7 @@ def features(tmp_path, limit=None, seed=0, **more) -> Features:
 
 def clips(view: Features) -> torch.Tensor:
     plans = [(torch.tensor([2, 0, 1, 0]), torch.Generator().manual_seed(5))]
-    ((_, maps, _),) = FeatureClips(view, ClipConfig(frames=4, edge=1)).batches(plans)
+    ((_, maps, _, _),) = FeatureClips(view, ClipConfig(frames=4, edge=1)).batches(plans)
     return maps
 
 

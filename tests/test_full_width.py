@@ -39,7 +39,7 @@ def test_one_step_of_each_part_at_full_width():
     features = Features(frozen(encoder), store, torch.tensor([0]), "float32")
     assert features.maps.data.shape == (1, 4096, 16, 16) and features.maps.data.isfinite().all()
     model = ClipModel(encoder, new_head(config.downstream, config.encoder.channels, 3, 0))
-    ((_, x, count),) = FeatureClips(features, config.clip).batches([(torch.tensor([0]), torch.Generator().manual_seed(0))])
+    ((_, x, count, _),) = FeatureClips(features, config.clip).batches([(torch.tensor([0]), torch.Generator().manual_seed(0))])
     assert x.shape == (1, 16, 4096, 16, 16) and count.tolist() == [1]
     optimiser = config.downstream.optimise(model)
     before = model.head.linear.weight.clone()

@@ -11,7 +11,7 @@ from conftest import write_exams
 
 from bench import phantom, speed_measure, speed_pretext
 from bench.__main__ import main
-from bench.speed import GROUPS, cases_of
+from bench.speed import USUAL, cases_of
 from bench.speed_measure import Case, Setting, measure
 from bench.speed_opponents import DIGESTS, PATCH, TRANSFORMS, Frugal, LibraryWarp, Original, Tabled, output_digest, sampled
 from bench.speed_table import goals, ratio, read, table
@@ -109,7 +109,7 @@ def timed(tmp_path_factory):
 def test_a_quick_run_stores_every_case(timed, capsys):
     (path,) = (timed / ".benchmarks").rglob("*first*.json")
     records = read(path)
-    planned = cases_of(Setting(torch.device("cpu"), True, timed / "exams"), list(GROUPS))
+    planned = cases_of(Setting(torch.device("cpu"), True, timed / "exams"), USUAL)
     assert [(r["group"], r["name"]) for r in records] == [(case.group, case.name) for case in planned]
     for stored, record in zip(json.loads(path.read_text())["benchmarks"], records):
         assert stored["stats"]["median"] == pytest.approx(record["median"], rel=1e-6)
@@ -142,7 +142,7 @@ def records_of(device: str, seconds: float = 1.0) -> list[dict]:
     setting = Setting(torch.device(device), False, None)
     where = {"device": device, "machine": "m", "torch": "t", "commit": "c", "threads": 2, "peak_mb": None}
     return [{"group": case.group, "name": case.name, "items": case.items, "unit": case.unit, "flops": 1e9 if case.flops else 0,
-             "seconds": [seconds] * 3, "median": seconds, **where, **case.more} for case in cases_of(setting, list(GROUPS))]  # fmt: skip
+             "seconds": [seconds] * 3, "median": seconds, **where, **case.more} for case in cases_of(setting, USUAL)]  # fmt: skip
 
 
 @pytest.fixture
