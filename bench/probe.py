@@ -57,18 +57,18 @@ def fit(config: SSLMConfig, backbone: torch.nn.Module, store: FrameStore, truth:
 
 def pooled(backbone: torch.nn.Module, store: FrameStore, exams: torch.Tensor, dtype: str, cache: Cache | None,
            progress: Progress) -> tuple[dict[str, torch.Tensor], float]:  # fmt: skip
-    """For each stage of the backbone what PooledProbe makes of its maps, float32 [len(exams), 63 C] on the CPU; and the seconds that a
+    """For each stage of the backbone what PooledProbe makes of its maps, float32 [len(exams), 126 C] on the CPU; and the seconds that a
     cache of an earlier process has spared."""  # fmt: skip
     widths = {}  # of the parts of a row, by stage
 
     def of_exam(part: FrameStore, rows: torch.Tensor) -> torch.Tensor:
-        averages: dict[str, list] = {}
+        pooled_frames: dict[str, list] = {}
         for some in rows.split(BLOCK):
             with autocast(store.device, dtype):
                 for layer, maps in stages(backbone, normalise(part.data[some])[:, None]):
-                    averages.setdefault(layer, []).append(PooledProbe.averaged(maps.half().float()))  # rounded as stored maps are
+                    pooled_frames.setdefault(layer, []).append(PooledProbe.of_frames(maps.half().float()))  # rounded as stored maps are
         count = torch.tensor([len(rows)], device=rows.device)
-        found = {layer: PooledProbe.over_frames(torch.cat(blocks)[None], count) for layer, blocks in averages.items()}
+        found = {layer: PooledProbe.over_frames(torch.cat(blocks)[None], count) for layer, blocks in pooled_frames.items()}
         widths.update({layer: x.shape[1] for layer, x in found.items()})
         return torch.cat(list(found.values()), 1)
 

@@ -115,14 +115,15 @@ class LSTMHead(nn.Module):
 
 
 class PooledProbe(nn.Module):
-    """The linear probe of the field: mean, maximum and spread over an exam's frames of maps averaged over grids of GRIDS cells a side.
+    """The linear probe of the field: of each cell of grids of GRIDS cells a side the average and the maximum, and of these the mean,
+    maximum and spread over an exam's frames.
 
     `linear` takes the pooled features standardised by `mean` and `spread`. All three are fitted outside of this package, by logistic
     regression: no step of gradient descent is taken here.
     """
 
     GRIDS = (1, 2, 4)  # a map smaller than a grid is repeated
-    PER_CHANNEL = 3 * sum(side * side for side in GRIDS)  # features
+    PER_CHANNEL = 6 * sum(side * side for side in GRIDS)  # features
     whole = True
 
     def __init__(self, channels: int, hidden: int, labels: int):
@@ -132,9 +133,10 @@ class PooledProbe(nn.Module):
         self.linear = nn.Linear(channels * self.PER_CHANNEL, labels)
 
     @classmethod
-    def averaged(cls, maps: torch.Tensor) -> torch.Tensor:
-        """Maps [N, C, h, w] -> their averages over the cells of each grid [N, 21 C]."""
-        return torch.cat([F.adaptive_avg_pool2d(maps, side).flatten(1) for side in cls.GRIDS], 1)
+    def of_frames(cls, maps: torch.Tensor) -> torch.Tensor:
+        """Maps [N, C, h, w] -> averages and maxima of the cells of each grid [N, 42 C]."""
+        pools = (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
+        return torch.cat([pool(maps, side).flatten(1) for pool in pools for side in cls.GRIDS], 1)
 
     @staticmethod
     def over_frames(x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
@@ -145,10 +147,10 @@ class PooledProbe(nn.Module):
         return torch.cat([mean, x.masked_fill(~real, -torch.inf).amax(1), square.clamp(min=1e-12).sqrt()], 1)
 
     def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        return self.of_pooled(self.over_frames(self.averaged(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]), count))
+        return self.of_pooled(self.over_frames(self.of_frames(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]), count))
 
     def of_pooled(self, x: torch.Tensor) -> torch.Tensor:
-        """Pooled features [B, 63 C] -> logits [B, L]."""
+        """Pooled features [B, 126 C] -> logits [B, L]."""
         return self.linear((x - self.mean) / self.spread)
 
 
