@@ -79,8 +79,8 @@ class Scored:
 
     def majority_recall(self, plane: str) -> float:
         """Macro, at the thresholds that tune chose."""
-        values, _ = metrics.figures(self.truth, self.scores[plane], self.labels, self.minority, self.operating[plane])
-        return values[MACRO]["majority_recall"]
+        of_labels = zip(self.truth.T, self.scores[plane].T, self.operating[plane].threshold, self.minority)
+        return float(np.mean([metrics.recalls(truth, score, cut)[1 - rare] for truth, score, cut, rare in of_labels]))
 
     def tune_weights(self) -> np.ndarray:
         """Resamples of the tune exams [R, E]: the same for all that was tuned on these exams."""
