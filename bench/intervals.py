@@ -241,7 +241,7 @@ def paired(first: np.ndarray, second: np.ndarray, exams: int, hidden: float = 0.
     p = math.nan
     if estimate.over == METHODS and not estimate.why:
         p = 2 * float(stdtr(estimate.df, -abs(value) / se)) if se else 1.0
-    return replace(estimate, low=value - reach, high=value + reach, p=p)
+    return replace(estimate, low=max(value - reach, -1.0), high=min(value + reach, 1.0), p=p)   # of figures in 0..1
 
 
 def _estimated(methods: list[np.ndarray], figure: np.ndarray, exams: int, hidden: float) -> Estimate:

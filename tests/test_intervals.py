@@ -165,10 +165,10 @@ def test_what_two_fits_to_the_same_exams_share_cancels():
 
 
 def test_seeds_alone_give_students_interval():
-    # no exam noise; S = 5 with variance 1: pooled two-sample t with 8 df: 2.306 x sqrt(1/5 + 1/5) = 1.458
-    values = np.array([-1, -1, 0, 1, 1.])                               # mean 0, variance 4 / 4 = 1
+    # no exam noise; S = 5 with variance .01: pooled two-sample t with 8 df: 2.306 x sqrt(.01/5 + .01/5) = .1458
+    values = np.array([-.1, -.1, 0, .1, .1])                            # mean 0, variance .04 / 4 = .01
     draws = np.tile(values, (2001, 1))
-    assert intervals.paired(draws, draws[:, ::-1], 1000).high == pytest.approx(1.458, abs=.001)
+    assert intervals.paired(draws, draws[:, ::-1], 1000).high == pytest.approx(.1458, abs=.0001)
 
 
 def delong_by_loops(truth, first, second) -> tuple[float, float]:
