@@ -7,14 +7,22 @@ means the same to every loss.
 import torch
 import torch.nn.functional as F
 
-from sslm_core.downstream import Loss
+from sslm_core.downstream import Deferred, Loss
 
 
-def _by_class(truth: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> Loss:
-    """Cross-entropy with these weights [L] of a label's two classes, scaled to a mean of 1 over the exams of `truth`."""
+def _by_class(truth: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margins: tuple = (0.0, 0.0)) -> Loss:
+    """Cross-entropy with these weights [L] of a label's two classes, scaled to a mean of 1 over the exams of `truth`.
+
+    margins: how far beyond the boundary a positive's and a negative's logit must be to count as if it were on it.
+    """
     mean = torch.where(truth > 0, positive, negative).mean(0)
     positive, negative = positive / mean, negative / mean
-    return lambda logits, target: F.binary_cross_entropy_with_logits(logits, target, torch.where(target > 0, positive, negative))
+
+    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        inside = torch.where(target > 0, logits - margins[0], logits + margins[1])
+        return F.binary_cross_entropy_with_logits(inside, target, torch.where(target > 0, positive, negative))
+
+    return loss
 
 
 def _counts(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,14 +37,14 @@ def weighted(truth: torch.Tensor) -> Loss:
     return _by_class(truth, 1 / positive, 1 / negative)
 
 
-def effective(truth: torch.Tensor) -> Loss:
+def effective(truth: torch.Tensor, margins: tuple = (0.0, 0.0)) -> Loss:
     """Class-balanced loss (Cui et al. 2019): classes weigh by the inverse of their effective number (1 - beta^n) / (1 - beta).
 
     beta = (N - 1) / N, with as many distinct examples N to be had as there are exams.
     """
     beta = 1 - 1 / len(truth)
     positive, negative = ((1 - beta) / (1 - beta**count) for count in _counts(truth))
-    return _by_class(truth, positive, negative)
+    return _by_class(truth, positive, negative, margins)
 
 
 def focal(truth: torch.Tensor, gamma: float = 2.0) -> Loss:
@@ -49,11 +57,17 @@ def focal(truth: torch.Tensor, gamma: float = 2.0) -> Loss:
     return loss
 
 
-def adjusted(truth: torch.Tensor) -> Loss:
-    """Logit adjustment (Menon et al. 2021): in training each label's prior log-odds are added; scores are made without them."""
-    positive, negative = _counts(truth)
-    prior = torch.log(positive / negative)
-    return lambda logits, target: F.binary_cross_entropy_with_logits(logits + prior, target)
+def ldam(truth: torch.Tensor, margin: float = 1.0) -> Deferred:
+    """LDAM with deferred reweighting (Cao et al. 2019), for sigmoids: a class of n exams has a margin in proportion to n^(-1/4), the
+    rarer one `margin`; towards the end classes weigh as in `effective` too.
+
+    Logit adjustment is no strategy of this list: a free bias takes up any constant that is added to logits, and ranks stay. Of two
+    margins it takes up the difference; their sum stays.
+    """
+    counts = _counts(truth)
+    margins = tuple(margin * (torch.minimum(*counts) / n) ** 0.25 for n in counts)
+    alike = torch.ones_like(counts[0])
+    return Deferred(_by_class(truth, alike, alike, margins), effective(truth, margins))
 
 
 def balanced(truth: torch.Tensor) -> torch.Tensor:

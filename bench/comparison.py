@@ -10,7 +10,7 @@ from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES
 from sslm_core.frames import Placing
 
-from . import metrics, report, results
+from . import compare, metrics, report, results
 from .data import FLATTERS, PROTOCOLS, Dataset, dataset_of, planes_of
 from .machine import cores
 from .methods import ALONE, METHODS, frozen_by
@@ -139,16 +139,17 @@ def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
             return
         results.upsert(args.results, [row for s in scored[job.method] for row in s.rows()])
         if 1 < len(scored) and len(done) < len(jobs):
-            print(f"\nSo far:\n{table(scored, args.ensemble)}\n", flush=True)
+            print(f"\nSo far:\n{table(compare.drawn(scored, args.ensemble))}\n", flush=True)
 
     sweep(open_jobs, workers, finished)
     scored = by_method(jobs, done)
     results.upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
-    print(f"\n{title(dataset, chosen, variant, device)}:\n{table(scored, args.ensemble)}\n")
+    draws = compare.drawn(scored, args.ensemble)
+    print(f"\n{title(dataset, chosen, variant, device)}:\n{table(draws)}\n")
     print(f"{costs(scored, args.ensemble)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
     if not args.no_report:
         folder = report.default_folder(next(iter(scored.values()))[0])
-        print(f"Report: {report.write(scored, args.ensemble, folder, dataset.reported)}")
+        print(f"Report: {report.write(draws, args.ensemble, folder, dataset.reported)}")
 
 
 def title(dataset: Dataset, chosen: Preset, variant: str, device: str) -> str:

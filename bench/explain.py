@@ -218,6 +218,7 @@ class Comparison:
 
     def __init__(self):
         self.draws: dict[tuple, list] = {}  # (group of runs, plane, method, figure) -> macro draws [1 + R] of each seed
+        self.exams: dict[tuple, int] = {}  # (group of runs, plane) -> exams of the label that has the fewest
 
     def add(self, record: dict, exams: ExamSet, result: dict) -> None:
         truth = exams.truth[[exams.ids.index(name) for name in result["asked"]]]
@@ -226,15 +227,21 @@ class Comparison:
         for figure in pointing.FIGURES:
             draws = intervals.mean_draws(explain_score.values(result, exams.labels, figure), resamples)[:, -1]
             self.draws.setdefault((group, record["plane"], record["method"], figure), []).append(draws)
+        self.exams[group, record["plane"]] = result["figures"][MACRO]["pointed_exams"]
 
     def lines(self) -> list[str]:
         pairs = [(key, (*key[:2], REFERENCE, key[3])) for key in self.draws if key[2] != REFERENCE]
         pairs = [(other, mine) for other, mine in pairs if mine in self.draws]
-        found = [intervals.paired(*(np.stack(self.draws[key], 1) for key in (mine, other))) for other, mine in pairs]
+        found = [intervals.paired(*(np.stack(self.draws[key], 1) for key in (mine, other)), self.exams[mine[:2]]) for other, mine in pairs]
         told: dict[tuple, list[str]] = {}
         for (other, _), e, p in zip(pairs, found, intervals.holm([e.p for e in found])):
             value, low, high = (f"{v:+.{DIGITS[other[3]]}f}" for v in (e.value, e.low, e.high))
-            text = f"{other[3]} {value} [{low}, {high}]: {intervals.verdict(e, p)}"
+            verdict = intervals.verdict(e, p)
+            text = f"{other[3]} {value}" + f" [{low}, {high}]" * math.isfinite(e.low) + f": {verdict}" * (verdict != intervals.FEW_SEEDS)
             told.setdefault(other[:3], []).append(text if math.isfinite(e.value) else f"{other[3]} undefined on these exams")
         lines = [f"{REFERENCE} against {method}, {plane}, macro: {'; '.join(parts)}." for (_, plane, method), parts in told.items()]
-        return [*lines, f"Verdicts hold for the {found[0].over}, after Holm over these {len(found)}."] if found else []
+        judged = sum(math.isfinite(e.p) for e in found)
+        below = [f"Verdicts: on the methods, after Holm over {judged} comparisons."] if judged else []
+        if any(e.over == intervals.MODELS for e in found):
+            below.append(f"Too few seeds for a verdict where a method has fewer than {intervals.MIN_SEEDS}.")
+        return [*lines, *below] if found else []

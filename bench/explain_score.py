@@ -28,7 +28,6 @@ FILE = "explain.json"
 VERSION = 1  # goes up with every change to what FILE holds
 MASKS = "masks"  # DATA/masks/SPLIT/PLANE/ID.npz: of each label that is 1 a volume of bool
 SANE = 24  # exams that the check with shuffled weights is made on
-RESAMPLES = 2000  # as behind the other bounds of a stored row
 
 
 def has_masks(exams: ExamSet) -> bool:
@@ -113,7 +112,7 @@ def _evenly(of: int, count: int) -> np.ndarray:
 
 def _summed(record: dict, exams: ExamSet, asked: np.ndarray, each: dict[str, np.ndarray]) -> dict:
     """The content of explain.json: figures by label and macro, and the exams' own, by label and id, of those that were `asked` about."""
-    resamples = intervals.weights(exams.truth[asked], RESAMPLES)
+    resamples = intervals.weights(exams.truth[asked])
     rows = dict(zip((*exams.labels, MACRO), pointing.summary({name: value[asked] for name, value in each.items()}, resamples)))
     reasons = {label: "no reported exam has a lesion of this label on a frame that was seen" for label in exams.labels
                if not rows[label]["pointed_exams"]}  # fmt: skip

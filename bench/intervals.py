@@ -1,28 +1,38 @@
 """Figures -> intervals, differences and verdicts: pure functions on stored scores.
 
 How the parts fit. `weights` draws ONE set of bootstrap resamples of the exams, as counts. `auc_draws` and
-`recall_draws` turn a method's scores into its figure on the exams themselves and on every resample. `interval` sums
-up one method, `paired` the difference of two; since both were drawn with the same weights, what makes an exam hard
-cancels in the difference.
+`recall_draws` turn a method's scores into its figure on the exams themselves and on every resample; for recalls tune
+exams are resampled too, and each resample chooses its own threshold. `interval` sums up one method, `paired` the
+difference of two; since both were drawn with the same weights, what makes an exam hard cancels in the difference.
 
-The estimand is the mean of a figure over seeds. With at least MIN_SEEDS seeds, seeds are resampled too and the
-statement is about the method; with fewer it holds for the models that were trained, and `over` says so.
+The estimand is the mean of a figure over seeds. With at least MIN_SEEDS seeds, the noise between seeds is counted too and
+the statement is about the method; with fewer it holds for the models that were trained, and no verdict is given.
+Intervals are Student's, with a standard error from resampled exams and from seeds (see `_error`). docs/statistics.md
+holds what was simulated.
 
 Letters: E exams, L labels, S seeds, R resamples. The last axis of draws is L + 1: the labels, then macro (their mean).
 """
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
-RESAMPLES = 10_000      # p values go down to 2 / (R + 1), so Holm can still decide among 250 comparisons
+from . import operating
+
+RESAMPLES = 2000        # they give standard errors alone, each within 2 %; p values come from Student's t
 LEVEL = 0.05            # two-sided
 MIN_SEEDS = 5           # to speak of methods
+MIN_EXAMS = 10          # of either class of a label, for a verdict
+MIN_SHOWN = 3           # the same for an interval
+MIN_TUNE = 20           # majority exams on tune, for an interval and a verdict of a recall
 MIN_STRATUM = 15        # exams; see weights
 METHODS, MODELS = "methods", "trained models"       # what a statement is about
+FEW_SEEDS, FEW_EXAMS, STILL = "too few seeds", "too few exams of a class", "no resample differs"    # why there is no verdict
 NORMAL = NormalDist()
 
 
@@ -33,9 +43,11 @@ class Estimate:
     low: float
     high: float
     se: float           # from exams, and from seeds too where over is METHODS
-    se_exams: float     # the part that more exams would shrink
+    se_exams: float     # the part that more exams, reported and tune alike, would shrink
     over: str           # METHODS or MODELS
-    p: float = math.nan     # of "no difference", two-sided; only where it is a difference
+    p: float = math.nan     # of "no difference", two-sided; only of a difference of METHODS
+    df: float = math.inf    # degrees of freedom of se
+    why: str = ""           # there is no verdict, and no interval either where it is NaN
 
 
 # ---- resamples -----------------------------------------------------------------------------------
@@ -45,26 +57,23 @@ def weights(truth: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.
 
     truth: [E, L]. Resamples have E exams, as many of each joint label (abnormal and acl, not meniscus, ...) as the
     exams themselves. A stratum of n shows (n - 1) / n of its variance (one exam: none), so joint labels of fewer than
-    MIN_STRATUM exams are drawn as one stratum; on 40 exams and three labels, strata of any size cost 5 points of
-    coverage. A resample in which a label so loses a class is drawn again: a figure defined on the exams is defined on
-    every resample.
+    MIN_STRATUM exams are drawn as one stratum. A label of few exams may lose a class in a resample: its figure is NaN
+    there, and so is macro.
     """
     rng = np.random.default_rng(seed)
     _, joint, size = np.unique(truth, axis=0, return_inverse=True, return_counts=True)
     joint = joint.reshape(-1)
     stratum = np.where(size[joint] < MIN_STRATUM, -1, joint)            # [E]
     drawn = np.empty((resamples, len(truth)), dtype=np.int64)
-    present = truth.any(axis=0), (1 - truth).any(axis=0)                # [L] each: a positive, a negative exam
-    again = np.arange(resamples)
-    while len(again):
-        for s in np.unique(stratum):
-            members = np.flatnonzero(stratum == s)
-            even = np.full(len(members), 1 / len(members))
-            drawn[np.ix_(again, members)] = rng.multinomial(len(members), even, size=len(again))
-        positives = drawn[again] @ truth                                # [R, L]
-        lost = ((positives == 0) & present[0]) | ((positives == len(truth)) & present[1])
-        again = again[lost.any(axis=1)]
+    for s in np.unique(stratum):
+        members = np.flatnonzero(stratum == s)
+        drawn[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=resamples)
     return drawn
+
+
+def tune_weights(truth: np.ndarray, ids, resamples: int = RESAMPLES) -> np.ndarray:
+    """`weights` of tune exams [E, L] named `ids`: sets of the same exams get the same ones, other sets get their own."""
+    return weights(truth, resamples, zlib.crc32("\n".join(ids).encode()) + 1)
 
 
 def wins(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -76,8 +85,9 @@ def wins(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
 def auc_draws(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """AUC on the exams (row 0) and on each resample: [1 + R, S, L + 1].
 
-    truth: [E, L], score: [S, E, L], weights: [R, E]. NaN where a label has one class or a score is not finite.
-    A resample's AUC is the mean of `wins` weighted by the counts of its row and column: one matrix product, ties exact.
+    truth: [E, L], score: [S, E, L], weights: [R, E]. NaN where a label has one class or a score is not finite, and on
+    resamples that lost a class. A resample's AUC is the mean of `wins` weighted by the counts of its row and column: one
+    matrix product, ties exact.
     """
     weights = _with_exams(weights)
     draws = np.full((len(weights), score.shape[0], truth.shape[1] + 1), np.nan)
@@ -89,27 +99,38 @@ def auc_draws(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
         for s in range(score.shape[0]):
             if np.isfinite(score[s, :, k]).all():
                 won = np.einsum("rn,rn->r", positive @ wins(truth[:, k], score[s, :, k]), negative)
-                draws[:, s, k] = won / pairs
+                with np.errstate(invalid="ignore"):
+                    draws[:, s, k] = won / pairs
     draws[:, :, -1] = draws[:, :, :-1].mean(axis=2)
     return draws
 
 
-def recall_draws(truth: np.ndarray, score: np.ndarray, weights: np.ndarray, target, threshold) -> np.ndarray:
-    """Recall of the class target[k] on the exams (row 0) and on each resample: [1 + R, S, L + 1].
+def recall_draws(truth: np.ndarray, score: np.ndarray, weights: np.ndarray, minority, tune_truth: np.ndarray,
+                 tune_score: np.ndarray, tune_weights: np.ndarray) -> np.ndarray:
+    """Recall of the class minority[k] on the exams (row 0) and on each resample: [1 + R, S, L + 1].
 
-    truth: [E, L], score: [S, E, L], weights: [R, E]; target: [L] classes (minority, or 1 - minority); threshold:
-    [S, L] from tune, fixed over resamples; score >= threshold is called 1. NaN for a NaN threshold or score and where
-    no exam is of the class.
+    truth: [E, L], score: [S, E, L], weights: [R, E]; minority: [L] classes; tune_*: the same of the exams that choose
+    thresholds. Every resample of tune gives its own threshold, so its noise is in the draws. NaN where a set has no
+    exam of a class that is needed, or a score is not finite.
     """
-    weights, target = _with_exams(weights), np.asarray(target)
-    threshold = np.asarray(threshold, dtype=float)
-    is_target = truth == target                                         # [E, L]
-    found = ((score >= threshold[:, None, :]) == (target == 1)) & is_target         # [S, E, L]
-    with np.errstate(invalid="ignore"):
-        recall = np.einsum("re,sel->rsl", weights, found, optimize=True) / (weights @ is_target)[:, None, :]
-    undefined = np.isnan(threshold) | ~np.isfinite(score).all(axis=1)   # [S, L]
-    recall[:, undefined] = np.nan
-    return np.concatenate([recall, recall.mean(axis=2, keepdims=True)], axis=2)
+    weights, tune_weights = _with_exams(weights), _with_exams(tune_weights)
+    recall = np.full((len(weights), len(score), truth.shape[1] + 1), np.nan)
+    for k, rare in enumerate(minority):
+        members = truth[:, k] == rare
+        counts = weights[:, members]                                    # [1 + R, n]
+        total = counts.sum(axis=1)
+        for s in range(len(score)):
+            ours, theirs = score[s, members, k], tune_score[s, :, k]
+            one_class = (tune_truth[:, k] == tune_truth[0, k]).all()
+            if one_class or not members.any() or not (np.isfinite(score[s, :, k]).all() and np.isfinite(theirs).all()):
+                continue
+            cut = operating.threshold(tune_truth[:, k], theirs, rare, tune_weights)[:, None]
+            called = ours >= cut if rare == 1 else ours < cut           # [1 + R, n]
+            with np.errstate(invalid="ignore"):
+                found = np.einsum("rn,rn->r", called, counts) / total
+            recall[:, s, k] = np.where(np.isnan(cut[:, 0]), np.nan, found)
+    recall[:, :, -1] = recall[:, :, :-1].mean(axis=2)
+    return recall
 
 
 def mean_draws(value: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -146,96 +167,115 @@ def skill(model: np.ndarray, constant: np.ndarray, resamples: int = 2000, seed: 
 
 # ---- one method, two methods ---------------------------------------------------------------------
 
-def interval(draws: np.ndarray, exams: int, seed: int = 0) -> Estimate:
-    """A method's seed mean of one figure with its percentile interval. draws: [1 + R, S], one label's slice.
+def exams_behind(truth: np.ndarray, minority=None, tune_truth: np.ndarray | None = None) -> np.ndarray:
+    """What a figure rests on, [L + 1]: exams of the smaller class of each label; of macro the least of the labels'.
 
-    exams: what the figure rests on: the size of the class whose recall it is; for AUC the size of the smaller class;
-    for macro the least of the labels'. Only used where a figure is perfect (or 0) in every seed: no resample can
-    differ then, and a width of zero would be a lie. The limit is then the value that would still be perfect with
-    chance 2.5 % (Clopper and Pearson 1934; for AUC: `exams` disjoint pairs of a positive and a negative would all
-    have to be right).
+    truth: [E, L]. For recalls also minority [L] and tune_truth [E', L]: the majority's exams on tune, where they are fewer;
+    0 where they are fewer than MIN_TUNE, since the quantile of so few is biased and no interval holds.
     """
-    (moved,), over = _resampled([draws], seed)
-    estimate = _estimate(float(draws[0].mean()), np.clip(moved, 0, 1), draws[1:].mean(axis=1), over)
-    if (draws == 1).all():
-        return replace(estimate, low=(LEVEL / 2) ** (1 / exams), high=1.0)
-    if (draws == 0).all():
-        return replace(estimate, low=0.0, high=1 - (LEVEL / 2) ** (1 / exams))
-    return estimate
-
-
-def exams_behind(truth: np.ndarray, target=None) -> np.ndarray:
-    """What `interval` asks for, [L + 1]: exams of class target[k] or, without target (AUC), of the smaller class."""
     positives = truth.sum(axis=0)                                       # [L]
-    negatives = len(truth) - positives
-    count = np.minimum(positives, negatives) if target is None else np.where(target, positives, negatives)
+    count = np.minimum(positives, len(truth) - positives)
+    if tune_truth is not None:
+        majority = (tune_truth != np.asarray(minority)).sum(axis=0)
+        count = np.where(majority < MIN_TUNE, 0, np.minimum(count, majority))
     return np.append(count, count.min())
 
 
-def paired(first: np.ndarray, second: np.ndarray, seed: int = 0, together: bool = False) -> Estimate:
+def hidden(draws: np.ndarray, exams: np.ndarray) -> np.ndarray:
+    """Variance that no resample can show, [L + 1]: that of labels whose figure is perfect, or 0.
+
+    draws: [1 + R, S, L + 1], exams: [L + 1]. Every resample of a perfect figure is perfect, and a width of zero would be a
+    lie. The value that would still be perfect with chance 2.5 % (`_rare`) is taken to be 1.96 standard errors away, in
+    the seeds where it is so. Macro is the mean of L labels.
+    """
+    still = ((draws[1:] == draws[0]) | np.isnan(draws[1:])).all(axis=0)             # [S, L + 1]
+    certain = (still & ((draws[0] == 1) | (draws[0] == 0))).mean(axis=0)[:-1]       # [L] share of seeds
+    labels = np.array([(share * _rare(n) / NORMAL.inv_cdf(1 - LEVEL / 2)) ** 2 if share else 0.0
+                       for share, n in zip(certain, exams)])
+    return np.append(labels, labels.sum() / len(labels) ** 2)
+
+
+def _rare(exams: int) -> float:
+    """The share that is seen in none of `exams` with chance LEVEL / 2 (Clopper and Pearson 1934)."""
+    return 1 - (LEVEL / 2) ** (1 / exams) if exams else 1.0
+
+
+def interval(draws: np.ndarray, exams: int, hidden: float = 0.0) -> Estimate:
+    """A method's seed mean of one figure in [0, 1] with its interval. draws: [1 + R, S], one label's slice.
+
+    exams: of `exams_behind`; hidden: of `hidden`. Student's interval on the logit, where figures near 1 are about as
+    noisy as others; a figure that is 1 or 0 in every seed gets Clopper and Pearson's limit.
+    """
+    estimate = _estimated([draws], draws, exams, hidden)
+    if math.isnan(estimate.se):
+        return estimate
+    value, reach = estimate.value, _quantile(estimate.df) * estimate.se
+    if value not in (0, 1) and not reach:
+        return replace(estimate, why=STILL)
+    if value in (0, 1):
+        return replace(estimate, low=value * (1 - _rare(exams)), high=1 - (1 - value) * (1 - _rare(exams)))
+    odds = value / (1 - value)
+    factor = math.exp(min(reach / (value * (1 - value)), 700))
+    return replace(estimate, low=odds / (odds + factor), high=odds * factor / (1 + odds * factor))
+
+
+def paired(first: np.ndarray, second: np.ndarray, exams: int, hidden: float = 0.0, together: bool = False) -> Estimate:
     """Seed mean of `first` less that of `second`, from one paired bootstrap over exams.
 
-    first: [1 + R, S1], second: [1 + R, S2], drawn with the same weights.
-    The same function for AUC, macro and recall. p counts the resamples on the other side of 0 and is below LEVEL
-    exactly when the interval leaves 0 out; it cannot be less than 2 / (R + 1). Seeds are resampled, for each method
-    by itself, if both have MIN_SEEDS; `together`: column s of both was fitted to the same exams, and both are resampled
-    as one. Raises ValueError if the draws stem from different numbers of resamples.
+    first: [1 + R, S1], second: [1 + R, S2], drawn with the same weights; exams, hidden: as for `interval`, hidden of both
+    together. The same function for AUC, macro and recall. p is below LEVEL exactly when the interval leaves 0 out; it is
+    NaN where a method has fewer than MIN_SEEDS. The seeds of each method vary by themselves; `together`: column s of both
+    was fitted to the same exams, and their difference varies as one. Raises ValueError if the draws stem from different
+    numbers of resamples.
     """
     if len(first) != len(second):
         raise ValueError(f"draws of {len(first) - 1} and {len(second) - 1} resamples cannot be paired")
-    if together:
-        (moved,), over = _resampled([first - second], seed)
-    else:
-        (moved1, moved2), over = _resampled([first, second], seed)
-        moved = moved1 - moved2
-    moved = np.round(moved, 12)                                         # equal recalls differ by 0, not by rounding
-    difference = float(first[0].mean() - second[0].mean())
-    estimate = _estimate(difference, moved, first[1:].mean(axis=1) - second[1:].mean(axis=1), over)
-    if math.isnan(estimate.value):
+    means = (first.mean(axis=1) - second.mean(axis=1))[:, None]
+    means = np.round(means, 12)                                         # equal recalls differ by 0, not by rounding
+    estimate = _estimated([first - second] if together else [first, second], means, exams, hidden)
+    if math.isnan(estimate.se):
         return estimate
-    tail = min((moved <= 0).sum(), (moved >= 0).sum()) + 1
-    return replace(estimate, p=min(1.0, 2 * float(tail) / (len(moved) + 1)))
+    value, se, reach = estimate.value, estimate.se, _quantile(estimate.df) * estimate.se
+    if value and not se:
+        return replace(estimate, why=STILL)
+    p = math.nan
+    if estimate.over == METHODS and not estimate.why:
+        p = 2 * float(stdtr(estimate.df, -abs(value) / se)) if se else 1.0
+    return replace(estimate, low=max(value - reach, -1.0), high=min(value + reach, 1.0), p=p)   # of figures in 0..1
 
 
-def _resampled(methods: list, seed: int) -> tuple[list, str]:
-    """Each method's seed mean on each resample, [R], and what they are about. methods: draws [1 + R, S].
+def _estimated(methods: list[np.ndarray], figure: np.ndarray, exams: int, hidden: float) -> Estimate:
+    """`figure` [1 + R, any] with its standard error; no interval yet. methods: draws [1 + R, S] of those that make it.
 
-    With MIN_SEEDS in each, seeds get bootstrap counts as exams do, each method its own. So few seeds make that too
-    narrow twice over: the variance is short by (S - 1) / S, and it trusts a variance that S values barely tell. So
-    each resample's departure of the counts from 1 is stretched by sqrt(S / (S - 1)) and by sqrt(df / chi2), df the
-    seeds less the methods: were seeds the only noise, Student's (pooled) interval would come out. Noise that
-    differs by seed and exam is in the resampled exams already, so the departures are shrunk to what seeds have of their
-    own. tests/test_intervals.py finds 91 to 99 % where 95 % is meant, each figure by itself, and 94 to 96 % over all.
+    The variance has two parts. Of exams: that of the resampled seed means, times n / (n - 1), which a bootstrap of n exams
+    leaves out, with n - 1 degrees of freedom. Of seeds, with MIN_SEEDS in each method: the variance between seeds over
+    their number; what resampled exams explain of it is in the first part already and is taken off. Its degrees of freedom
+    are S - 1, and those of the sum follow Satterthwaite (1946).
     """
-    if min(draws.shape[1] for draws in methods) < MIN_SEEDS:
-        return [draws[1:].mean(axis=1) for draws in methods], MODELS
-    rng = np.random.default_rng(seed)
-    resamples, df = len(methods[0]) - 1, sum(draws.shape[1] - 1 for draws in methods)
-    stretch = np.sqrt(df / rng.chisquare(df, size=(resamples, 1))) * _own_share(methods, df)
-    moved = []
-    for draws in methods:
-        seeds = draws.shape[1]
-        counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)      # [R, S]
-        stretched = 1 + (counts - 1) * stretch * math.sqrt(seeds / (seeds - 1))
-        moved.append((draws[1:] * stretched).mean(axis=1))
-    return moved, METHODS
-
-
-def _own_share(methods: list, df: int) -> float:
-    """The share, as a standard deviation, of the spread between seeds that resampled exams do not explain: 0 to 1."""
-    between = sum(draws[0].var(ddof=1) * (draws.shape[1] - 1) for draws in methods) / df
-    apart = [draws[1:] - draws[1:].mean(axis=1, keepdims=True) for draws in methods]    # [R, S]: seeds about their mean
-    by_exams = sum(a.var(axis=0).sum() for a in apart) / df
-    return math.sqrt(1 - by_exams / between) if between > by_exams else 0.0
-
-
-def _estimate(value: float, moved: np.ndarray, exams_only: np.ndarray, over: str) -> Estimate:
-    """Percentile interval of the resampled values [R]: the order statistics that match `paired`'s p value."""
+    value, over = float(figure[0].mean()), METHODS if min(draws.shape[1] for draws in methods) >= MIN_SEEDS else MODELS
+    nothing = Estimate(value, math.nan, math.nan, math.nan, math.nan, over)
     if math.isnan(value):
-        return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, over)
-    k = max(1, math.floor(LEVEL / 2 * (len(moved) + 1)))
-    ordered = np.sort(moved)
-    return Estimate(value, float(ordered[k - 1]), float(ordered[-k]), float(moved.std()), float(exams_only.std()), over)
+        return nothing
+    if exams < MIN_EXAMS:
+        nothing = replace(nothing, why=FEW_EXAMS)
+    if exams < MIN_SHOWN or 10 * np.isfinite(figure).all(axis=1).sum() < len(figure):    # a class is lost in most resamples
+        return replace(nothing, why=FEW_EXAMS)
+    by_exams = np.nanvar(figure[1:].mean(axis=1)) * exams / (exams - 1) + hidden
+    by_exams = float(by_exams) if by_exams > 1e-20 else 0.0             # equal draws leave rounding
+    variance, trust = by_exams, by_exams ** 2 / (exams - 1)
+    for draws in methods if over == METHODS else []:
+        seeds = draws.shape[1]
+        between = draws[0].var(ddof=1)
+        apart = draws[1:] - draws[1:].mean(axis=1, keepdims=True)       # [R, S]: seeds about their mean
+        explained = np.nanvar(apart, axis=0).sum() / (seeds - 1)
+        variance += max(0.0, float(between - explained)) / seeds
+        trust += float(between / seeds) ** 2 / (seeds - 1)
+    df = variance ** 2 / trust if trust else math.inf
+    return replace(nothing, se=math.sqrt(variance), se_exams=math.sqrt(by_exams), df=df)
+
+
+def _quantile(df: float) -> float:
+    return float(stdtrit(df, 1 - LEVEL / 2)) if math.isfinite(df) else NORMAL.inv_cdf(1 - LEVEL / 2)
 
 
 def delong(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Estimate:
@@ -272,27 +312,32 @@ def holm(p) -> np.ndarray:
 
 
 def verdict(difference: Estimate, adjusted: float) -> str:
-    """better, worse or undecided: whether the first method's figure is above the second's after Holm.
+    """better, worse or undecided: whether the first method's figure is above the second's after Holm; or why there is none.
 
     adjusted: the difference's p from `holm`. An interval that leaves out 0 by itself may still be undecided among many.
     """
+    if math.isnan(difference.value):
+        return "undefined"
+    if difference.why:
+        return difference.why
+    if difference.over != METHODS:
+        return FEW_SEEDS
     if not adjusted < LEVEL:                                            # NaN is undecided too
         return "undecided"
     return "better" if difference.value > 0 else "worse"
 
 
-def exams_to_decide(difference: float, se_exams: float, exams: int) -> float:
-    """Reported exams that would decide the seen difference, alone, with 80 % power at LEVEL; inf if there is none.
+def exams_to_decide(difference: Estimate, exams: int) -> float:
+    """Reported exams that would decide the seen difference, alone, with 80 % power at LEVEL; inf where no number would.
 
-    se_exams: from `exams` exams; it shrinks with their square root. Noise of seeds is left out: only more seeds
-    shrink it. The seen difference is itself uncertain, so read the number as an order of magnitude.
+    They shrink the part of the variance that `exams` gave, tune exams growing with them; the noise of seeds stays. The
+    seen difference is itself uncertain, so read the number as an order of magnitude.
     """
-    if math.isnan(difference) or math.isnan(se_exams):
+    if math.isnan(difference.se):
         return math.nan
-    if difference == 0:
-        return math.inf
-    needed = (NORMAL.inv_cdf(1 - LEVEL / 2) + NORMAL.inv_cdf(0.80)) * se_exams / difference
-    return math.ceil(exams * needed ** 2)
+    allowed = (difference.value / (_quantile(difference.df) + NORMAL.inv_cdf(0.80))) ** 2
+    allowed -= difference.se ** 2 - difference.se_exams ** 2
+    return math.ceil(exams * difference.se_exams ** 2 / allowed) if allowed > 0 else math.inf
 
 
 def shifted(before: np.ndarray, after: np.ndarray) -> np.ndarray:

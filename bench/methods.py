@@ -207,12 +207,12 @@ METHODS: dict[str, Callable[[Cell], Outcome]] = {
     "sslm-weighted": partial(sslm, loss=reweighted.weighted),
     "sslm-focal": partial(sslm, loss=reweighted.focal),
     "sslm-effective": partial(sslm, loss=reweighted.effective),
-    "sslm-adjusted": partial(sslm, loss=reweighted.adjusted),
+    "sslm-ldam": partial(sslm, loss=reweighted.ldam),
     "sslm-sampled": partial(sslm, sampling=reweighted.balanced),
     "supervised-weighted": partial(from_scratch, loss=reweighted.weighted),
     "supervised-focal": partial(from_scratch, loss=reweighted.focal),
     "supervised-effective": partial(from_scratch, loss=reweighted.effective),
-    "supervised-adjusted": partial(from_scratch, loss=reweighted.adjusted),
+    "supervised-ldam": partial(from_scratch, loss=reweighted.ldam),
     "supervised-sampled": partial(from_scratch, sampling=reweighted.balanced),
 }
 

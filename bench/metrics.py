@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from .intervals import shifted
+from .operating import threshold as headline
 
 # The columns of results.csv, in its order. No suffix: the headline threshold (90 % majority recall on tune); _bal: best
 # balanced accuracy on tune; _50: 0.5, as are sensitivity and specificity; _em: 0.5 after correction for prevalence.
@@ -32,7 +33,6 @@ FIGURES = (
     "minority_recall_50", "majority_recall_50", "minority_recall_em", "majority_recall_em",
     "sensitivity", "specificity", "brier", "ece",
 )
-MAJORITY_RECALL = 0.90      # the headline's operating point
 BINS = 10                   # of the expected calibration error
 FOLDS = 5                   # of the cross-fit in a logistic ensemble
 
@@ -40,7 +40,7 @@ FOLDS = 5                   # of the cross-fit in a logistic ensemble
 @dataclass(frozen=True)
 class Operating:
     """All that tune chooses for thresholds and calibration: one entry per label, NaN where reason[k] is not empty."""
-    threshold: tuple[float, ...]        # majority recall on tune at least MAJORITY_RECALL and as near to it as possible
+    threshold: tuple[float, ...]        # 90 % majority recall on tune, by the rule of operating.py
     threshold_bal: tuple[float, ...]    # best balanced accuracy on tune
     prior: tuple[float, ...]            # prevalence on tune
     slope: tuple[float, ...]            # calibrated score = sigmoid(slope * logit(score) + offset)
@@ -71,11 +71,10 @@ def choose(tune_truth: np.ndarray, tune_score: np.ndarray, minority) -> Operatin
 def _thresholds(truth: np.ndarray, score: np.ndarray, minority: int) -> tuple[float, float]:
     """The headline threshold and the balanced one, of one label with both classes. truth, score: [E].
 
-    Candidates C: half way between neighbouring distinct scores, plus one at the lowest score (all positive) and one
-    just above the highest (none positive), so tied exams are always called alike. Headline: of the candidates with
-    majority recall >= 0.90 on tune, the one nearest to 0.90; among equals, the highest minority recall. Balanced: the
-    highest balanced accuracy; among equals, the higher majority recall (fewer false alarms), which is the
-    conservative side.
+    Headline: operating.threshold. Balanced: the highest balanced accuracy of the candidates C; among equals, the higher
+    majority recall (fewer false alarms), which is the conservative side. Candidates: half way between neighbouring
+    distinct scores, plus one at the lowest score (all positive) and one just above the highest (none positive), so tied
+    exams are always called alike.
     """
     values = np.unique(score)
     middle = (values[:-1] + values[1:]) / 2
@@ -86,10 +85,8 @@ def _thresholds(truth: np.ndarray, score: np.ndarray, minority: int) -> tuple[fl
     rare, common = int(is_minority.sum()), int((~is_minority).sum())
     found = (called_minority & is_minority).sum(axis=1)                 # [C] minority exams called so
     kept = (~called_minority & ~is_minority).sum(axis=1)                # [C] majority exams called so
-    allowed = np.flatnonzero(kept / common >= MAJORITY_RECALL)          # never empty: "call nothing minority" keeps all
-    headline = allowed[np.lexsort((-found[allowed], kept[allowed]))[0]]
     balanced = np.lexsort((-kept, -(found * common + kept * rare)))[0]  # integers: balanced accuracy without rounding
-    return float(cuts[headline]), float(cuts[balanced])
+    return float(headline(truth, score, minority)[0]), float(cuts[balanced])
 
 
 def _calibration(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from .plots import COLOURS, GRAY, literal, new_figure
 from .text import number
 
 GRID = np.linspace(0, 1, 201)  # of false-positive rates, or of recalls
-RESAMPLES = 1000
 CURVE = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -46,11 +45,12 @@ def precision(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
 def band(curve: CURVE, truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray | None:
     """Seed-mean curve and the ends of its pointwise 95 % band: [3, G]; None where it is undefined.
 
-    truth: [E]; score: [S, E]; weights: [R, E] from intervals.weights.
+    truth: [E]; score: [S, E]; weights: [R, E] from intervals.weights; resamples that lost a class have no curve.
     """
     if truth.min() == truth.max() or not np.isfinite(score).all():
         return None
-    weights = np.concatenate([np.ones((1, len(truth)), weights.dtype), weights])  # first the exams themselves
+    whole = (weights @ truth > 0) & (weights @ (1 - truth) > 0)
+    weights = np.concatenate([np.ones((1, len(truth)), weights.dtype), weights[whole]])  # first the exams themselves
     drawn = np.mean([curve(truth, s, weights) for s in score], axis=0)
     return np.stack([drawn[0], *np.percentile(drawn[1:], (2.5, 97.5), axis=0)])
 

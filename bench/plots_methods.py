@@ -5,14 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .compare import NO_VERDICT, Difference
+from .compare import Difference, said
 from .intervals import Estimate
 from .plots import COLOURS, GRAY, literal, logarithmic, new_figure
 from .text import number
 
-VERDICTS = {  # colour, marker
-    "better": (COLOURS[0], ">"), "worse": (COLOURS[1], "<"), "undecided": (GRAY, "o"), "undefined": (GRAY, "x"), NO_VERDICT: (GRAY, "x"),
-}  # fmt: skip
+VERDICTS = {"better": (COLOURS[0], ">"), "worse": (COLOURS[1], "<"), "undecided": (GRAY, "o")}  # colour, marker
 ROW = 0.28  # inches
 LOGARITHMIC = 10  # times the least cost: from there on the axis of costs is
 
@@ -32,12 +30,12 @@ def forest(found: list[Difference], title: str):
     pad = 0.05 * (max(ends) - min(ends)) + 0.01
     ax.set_xlim(min(ends) - pad, max(ends) + pad)
     for row, d in enumerate(found):
-        colour, marker = VERDICTS[d.verdict]
+        colour, marker = VERDICTS.get(d.verdict, (GRAY, "x"))
         e = d.estimate
         if math.isfinite(e.value):
             ax.plot([e.low, e.high], [row, row], color=colour, lw=1.8)
             ax.plot(e.value, row, marker, color=colour, ms=6)
-        ax.text(1.02, row, d.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
+        ax.text(1.02, row, said(d, found), transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
     ax.set_xlabel(literal(f"{found[0].first} less the other"), fontsize=9)
     ax.set_title(title, fontsize=10)
     return figure
@@ -72,7 +70,8 @@ def against(auc: dict[str, Estimate], cost: dict[str, float], unit: str, own: Ca
         ax.set_title(f"undefined: {', '.join(left_out)}", fontsize=8, color=GRAY)
     if not names:
         return figure
-    low, high = min(auc[n].low for n in names), max(auc[n].high for n in names)
+    ends = [v for n in names for v in (auc[n].value, auc[n].low, auc[n].high) if math.isfinite(v)]
+    low, high = min(ends), max(ends)
     pad = 0.05 * (high - low) + 0.01
     ax.set_ylim(low - pad, high + pad)
     costs = [cost[n] for n in names]

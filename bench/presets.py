@@ -90,8 +90,8 @@ FULL = Preset(  # every number as published: the defaults of each part
         *("sslm", "sslm-probe", "sslm-finetuned", "random", "random-probe", "supervised", "supervised-small"),
         *("imagenet", "imagenet-probe", "imagenet-mrnet", "imagenet-finetuned"),
         *("geometric", "simclr", "pirl"),
-        *("sslm-weighted", "sslm-focal", "sslm-effective", "sslm-adjusted", "sslm-sampled"),
-        *("supervised-weighted", "supervised-focal", "supervised-effective", "supervised-adjusted", "supervised-sampled"),
+        *("sslm-weighted", "sslm-focal", "sslm-effective", "sslm-ldam", "sslm-sampled"),
+        *("supervised-weighted", "supervised-focal", "supervised-effective", "supervised-ldam", "supervised-sampled"),
     ),
     sslm=SSLMConfig(
         encoder=size("sslm"),

@@ -17,13 +17,13 @@ from .results import Scored, stored
 from .table import REFERENCE, spent, summaries
 
 
-def write(methods: dict[str, list[Scored]], ensemble: str, folder: Path, exams: ExamSet | None = None, notes: tuple[str, ...] = ()) -> Path:
-    """The report on stored `methods`, name -> one Scored per seed, into `folder`; the path of its page.
+def write(draws: dict[str, compare.Draws], ensemble: str, folder: Path, exams: ExamSet | None = None, notes: tuple[str, ...] = ()) -> Path:
+    """The report on stored methods, as compare.drawn has them, into `folder`; the path of its page.
 
     exams: the reported exams, to show frames of; notes: lines below the verdict.
     """
     drop_unfinished(folder)
-    draws = compare.drawn(methods, ensemble)
+    methods = {name: d.seeds for name, d in draws.items()}
     summed, cost, first = summaries(draws), spent(methods, ensemble), next(iter(methods.values()))[0]
     found = compare.differences(draws, REFERENCE, (MACRO,)) if REFERENCE in draws and len(draws) > 1 else []
 
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> None:
     folder = args.to or default_folder(first)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--to {folder}: is a file; name a folder")
-    print(write(methods, args.ensemble, folder, exams_of(args.data, first), notes))
+    print(write(compare.drawn(methods, args.ensemble), args.ensemble, folder, exams_of(args.data, first), notes))
 
 
 def named(methods: dict[str, list[Scored]], wanted: list[str], group: tuple) -> tuple[dict[str, list[Scored]], tuple[str, ...]]:

@@ -12,8 +12,9 @@ from sslm_core.jigsaw import JigsawConfig
 
 from . import compare, curve, intervals, metrics, page, plots_curves, plots_frames, plots_methods, study_table
 from .compare import AUC, RECALL, Difference, Draws
+from .operating import MAJORITY_RECALL
 from .results import UNLEARNT, Scored
-from .table import REFERENCE, Summary, learnt
+from .table import REFERENCE, Summary, learnt, span
 from .text import number
 
 SHOWN = 4  # methods whose curves are drawn
@@ -24,7 +25,7 @@ Save = Callable[..., str]  # (name, figure, caption, wide) -> HTML
 
 def methods_table(labels: tuple[str, ...], summed: dict[str, Summary], cost: dict[str, dict[str, float]]) -> list[str]:
     def cell(e: intervals.Estimate) -> page.Cell:
-        return number(e.value), f"{number(e.low)}-{number(e.high)}"
+        return number(e.value), span(e)
 
     head = ["method", "seeds", "macro AUC", *(f"AUC {label}" for label in labels), "minority recall", "majority recall", "skill on tune",
             "training s", "training TFLOP", "exams/s", "parameters"]  # fmt: skip
@@ -42,7 +43,7 @@ def differences(found: list[Difference], save: Save) -> list[str]:
     if not found:
         return []
     forests = [save(f"forest-{name}", plots_methods.forest([d for d in found if d.figure == figure], title),
-                    f"SSLM less each other method in {title}, paired over the same exams, 95 % interval; verdict after Holm.")
+                    f"SSLM less each other method in {title}, paired over the same exams, 95 % interval; verdicts after Holm.")
                for figure, name, title in ((AUC, "auc", "macro AUC"), (RECALL, "recall", "minority recall"))]  # fmt: skip
     shown = [k for k, name in enumerate(compare.HEAD) if name not in ("first", "label", "p DeLong")]  # alike, or empty, in every row
     rows = [[line[k] for k in shown] for line in ([*compare.HEAD], *map(compare.cells, found))]
@@ -58,7 +59,7 @@ def principal(summed: dict[str, Summary]) -> list[str]:
 
 def curves(draws: dict[str, Draws], summed: dict[str, Summary], save: Save) -> list[str]:
     names, first = principal(summed), next(iter(draws.values())).seeds[0]
-    weights = intervals.weights(first.truth, plots_curves.RESAMPLES)
+    weights = draws[names[0]].weights
     rows: dict[str, list[str]] = {"ROC": [], "PR": []}
     for k, label in enumerate(first.labels):
         truth, scores = first.truth[:, k], {name: draws[name].score[:, :, k] for name in names}
@@ -83,7 +84,7 @@ def precision(truth: np.ndarray, scores: np.ndarray) -> float:
 
 def recalls(summed: dict[str, Summary], save: Save) -> list[str]:
     figure = plots_methods.recalls({name: s.recall for name, s in summed.items()}, {name: s.kept for name, s in summed.items()},
-                                   metrics.MAJORITY_RECALL)  # fmt: skip
+                                   MAJORITY_RECALL)  # fmt: skip
     return [page.pictures(save("recall", figure, "Recall of the class that is rarer in training, macro over labels, and of the commoner "
                                "class, at the threshold that keeps the dotted share of the commoner class on tune."))]  # fmt: skip
 

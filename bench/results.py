@@ -36,7 +36,6 @@ COLUMNS = (
 )
 LATER = {*SKILL, *pointing.COLUMNS, *RELATIVE}  # than the first files: one without them is read
 UNLEARNT = "did not learn"  # no better on tune than a constant predictor: see intervals.Skill
-RESAMPLES = 2000  # behind the bounds of a stored row; the table takes intervals.RESAMPLES
 
 
 class Derived(dict):
@@ -68,7 +67,7 @@ class Scored:
                     raise UserError(f"{folder}/scores.csv: not the exams of {home}; run both again with --force")
         self.key = {name: record[name] for name in KEY if name not in ("plane", "label")}
         self.labels, self.minority = tuple(record["labels"]), np.array(record["minority"])
-        self.ids, self.tune_truth, self.truth = first["reported"][0], first["tune"][1], first["reported"][1]
+        (self.tune_ids, self.tune_truth, _), (self.ids, self.truth, _) = first["tune"], first["reported"]
         planes = [{plane: sets[split][2] for plane, sets in stored.items()} for split in ("tune", "reported")]
         joined = Derived(lambda name: metrics.ensemble(self.tune_truth, *planes, ENSEMBLES[name]))
         self.tune, self.scores = Derived(lambda name: joined[name][0], planes[0]), Derived(lambda name: joined[name][1], planes[1])
@@ -78,8 +77,14 @@ class Scored:
         """The plane that stands for all: the only one, or the `ensemble`."""
         return ensemble if len(self.records) > 1 else next(iter(self.records))
 
-    def threshold(self, plane: str) -> np.ndarray:
-        return np.array(self.operating[plane].threshold)
+    def majority_recall(self, plane: str) -> float:
+        """Macro, at the thresholds that tune chose."""
+        of_labels = zip(self.truth.T, self.scores[plane].T, self.operating[plane].threshold, self.minority)
+        return float(np.mean([metrics.recalls(truth, score, cut)[1 - rare] for truth, score, cut, rare in of_labels]))
+
+    def tune_weights(self) -> np.ndarray:
+        """Resamples of the tune exams [R, E]: the same for all that was tuned on these exams."""
+        return intervals.tune_weights(self.tune_truth, self.tune_ids)
 
     def tune_losses(self, plane: str) -> np.ndarray:
         """Losses of each tune exam [2, E]: of the model, and of the constant predictor; of an ensemble the means over its planes."""
@@ -88,24 +93,25 @@ class Scored:
 
     def rows(self) -> list[dict]:
         """Rows of results.csv: every plane, and the ensembles if they are of all the data has; every label and macro."""
-        resamples = intervals.weights(self.truth, RESAMPLES)
+        resamples = intervals.weights(self.truth), self.tune_weights()
         whole = set(self.records) == set(next(iter(self.records.values()))["planes"])
         planes = (*self.records, *ENSEMBLES) if whole else self.records
         return [row for plane in planes for row in self._plane(plane, resamples)]
 
-    def _plane(self, plane: str, resamples: np.ndarray) -> list[dict]:
+    def _plane(self, plane: str, resamples: tuple[np.ndarray, np.ndarray]) -> list[dict]:
         truth, score = self.truth, self.scores[plane]
         values, reasons = metrics.figures(truth, score, self.labels, self.minority, self.operating[plane])
-        auc = intervals.auc_draws(truth, score[None], resamples)
-        recall = intervals.recall_draws(truth, score[None], resamples, self.minority, self.threshold(plane)[None])
-        behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority)
+        auc = intervals.auc_draws(truth, score[None], resamples[0])
+        tuned = self.tune_truth, self.tune[plane][None], resamples[1]
+        recall = intervals.recall_draws(truth, score[None], resamples[0], self.minority, *tuned)
+        behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority, self.tune_truth)
+        hidden = [intervals.hidden(draws, exams) for draws, exams in zip((auc, recall), behind)]
         common = self.key | {"plane": plane} | self.costs(plane)
         looked = self._looked(plane)
         skill = intervals.skill(*self.tune_losses(plane))
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
-            a = intervals.interval(auc[:, :, i], behind[0][i])
-            r = intervals.interval(recall[:, :, i], behind[1][i])
+            a, r = (intervals.interval(draws[:, :, i], exams[i], more[i]) for draws, exams, more in zip((auc, recall), behind, hidden))
             row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
             if label != MACRO:
                 row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
@@ -113,6 +119,7 @@ class Scored:
                 row |= dict(zip(SKILL, (skill.value, skill.low, skill.high)))
             row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high))) | looked["figures"].get(label, {})
             why = [v for k, v in reasons[label].items() if not k.startswith("threshold")] + [looked["reasons"].get(label)]
+            why += [f"no interval of {name}: {e.why}" for name, e in (("AUC", a), ("minority recall", r)) if e.why and math.isnan(e.low)]
             why += [UNLEARNT] if label == MACRO and not skill.learnt else []
             row["reason"] = "; ".join(dict.fromkeys(filter(None, why)))
             rows.append(row)

@@ -59,7 +59,7 @@ def _levels(*levels: tuple) -> tuple[tuple[Level, ...], ...]:
     return (tuple(Level(*level) for level in levels),)
 
 
-IMBALANCE = ("weighted", "focal", "effective", "adjusted", "sampled")
+IMBALANCE = ("weighted", "focal", "effective", "ldam", "sampled")
 STILL = ("jigsaw.angles=0", "jigsaw.shifts=0", "jigsaw.scales=1", "jigsaw.gains=1")  # each augmentation switched off
 
 

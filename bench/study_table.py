@@ -3,6 +3,7 @@
 import csv
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Drawn:
     seeds: int
     draws: int
     reasons: tuple[str, ...]  # why figures are empty or rest on fewer draws
+    exams: dict[str, np.ndarray]  # figure -> what it rests on, [labels + 1]
     learnt: bool = True
 
     def of(self, figure: str, label: int) -> np.ndarray:
@@ -50,6 +52,9 @@ class Drawn:
         values = self.values[figure][:, :, label]
         there = np.isfinite(values[0])
         return values[:, there] if there.any() else np.full((len(values), 1), np.nan)
+
+    def hidden(self, figure: str, label: int) -> float:
+        return intervals.hidden(self.values[figure], self.exams[figure])[label]
 
 
 def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], ensemble: str) -> list[Drawn]:
@@ -73,7 +78,7 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
             empty = Counter((some.labels[k], reason) for row in grid for k, reason in enumerate(row[0].operating[plane].reason) if reason)
             reasons += [f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
                         for (label, reason), n in empty.items()]  # fmt: skip
-        found.append(Drawn(line, values, len(seeds), len(draws), tuple(dict.fromkeys(reasons)), learnt))
+        found.append(Drawn(line, values, len(seeds), len(draws), tuple(dict.fromkeys(reasons)), exams_of(some, units.values()), learnt))
     return found
 
 
@@ -82,8 +87,15 @@ def drawn_of(seeds: list[Scored], plane: str, weights: np.ndarray, figure: str) 
     truth, score = seeds[0].truth, np.stack([s.scores[plane] for s in seeds])
     if figure == "auc":
         return intervals.auc_draws(truth, score, weights)
-    threshold = np.stack([s.threshold(plane) for s in seeds])
-    return intervals.recall_draws(truth, score, weights, seeds[0].minority, threshold)
+    tune_score = np.stack([s.tune[plane] for s in seeds])
+    return intervals.recall_draws(truth, score, weights, seeds[0].minority, seeds[0].tune_truth, tune_score, seeds[0].tune_weights())
+
+
+def exams_of(some: Scored, units: Iterable[Scored]) -> dict[str, np.ndarray]:
+    """What a line's figures rest on, [L + 1]: of recalls the least over its units, since draws of labelled exams tune on few."""
+    auc = intervals.exams_behind(some.truth)
+    recall = [intervals.exams_behind(s.truth, s.minority, s.tune_truth) for s in units]
+    return {"auc": auc, "minority_recall": np.min([auc, *recall], axis=0)}
 
 
 def opponents(study: Study, found: list[Drawn], own: Level) -> dict[int, int]:
@@ -103,7 +115,6 @@ def opponents(study: Study, found: list[Drawn], own: Level) -> dict[int, int]:
 def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, shown: str) -> list[dict]:
     """One dict of COLUMNS per line and label; differences and verdicts (after Holm over all of them) for label `shown` alone."""
     labels = (*some.labels, MACRO)
-    behind = {"auc": intervals.exams_behind(some.truth), "minority_recall": intervals.exams_behind(some.truth, some.minority)}
     pairs, k = opponents(study, found, own), labels.index(shown)
     compared = {(i, figure): difference(found[i], found[j], figure, k) for i, j in pairs.items() for figure in FIGURES}
     judged = [e.p if found[i].learnt and found[pairs[i]].learnt else math.nan for (i, _), e in compared.items()]
@@ -117,12 +128,11 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
         for label_number, label in enumerate(labels):
             row = common | {"label": label}
             for figure in FIGURES:
-                e = intervals.interval(one.of(figure, label_number), behind[figure][label_number])
+                e = intervals.interval(one.of(figure, label_number), one.exams[figure][label_number], one.hidden(figure, label_number))
                 row |= dict(zip((figure + bound for bound in BOUNDS), (e.value, e.low, e.high)))
                 if (i, figure) in compared and label == shown:
                     other, d, holm = found[pairs[i]].line, compared[i, figure], float(adjusted[i, figure])
-                    verdict = intervals.verdict(d, holm) if math.isfinite(d.value) else "undefined"
-                    verdict = verdict if one.learnt and found[pairs[i]].learnt else NO_VERDICT
+                    verdict = intervals.verdict(d, holm) if one.learnt and found[pairs[i]].learnt else NO_VERDICT
                     row |= {"against": other.level.name if study.compare == "levels" else other.method, "over": d.over}
                     row |= dict(zip((f"{figure}_{part}" for part in COMPARED), (d.value, d.low, d.high, d.p, holm, verdict)))
             table.append(row)
@@ -137,14 +147,17 @@ def footing(study: Study, table: list[dict], exams: int) -> str:
              "with fewer they hold for the trained models."]  # fmt: skip
     if compared:
         what = "each method with itself at the level named" if study.compare == "levels" else "methods at the same level"
-        lines.append(f"Differences: {what}; verdicts after Holm over {count} comparisons.")
+        lines.append(f"Differences: {what}" + f"; verdicts after Holm over {count} comparisons" * bool(count) + ".")
+        if any(row["over"] == intervals.MODELS for row in compared):
+            lines.append(f"Too few seeds for a verdict where there are fewer than {intervals.MIN_SEEDS} draws (seeds).")
     return "\n".join(lines)
 
 
 def difference(one: Drawn, other: Drawn, figure: str, label: int) -> intervals.Estimate:
     first, second = one.of(figure, label), other.of(figure, label)
     same = one.line.level == other.line.level and one.draws > 1 and first.shape == second.shape  # draw by draw fitted to the same exams
-    return intervals.paired(first, second, together=same)
+    hidden = one.hidden(figure, label) + other.hidden(figure, label)
+    return intervals.paired(first, second, min(one.exams[figure][label], other.exams[figure][label]), hidden, together=same)
 
 
 def write(path: Path, table: list[dict]) -> None:
@@ -184,7 +197,8 @@ def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]],
         value, low, high = (row[f"{figure}_difference{bound}"] for bound in BOUNDS)
         if math.isnan(value):
             return ["-", "undefined"]
-        return [f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", row[f"{figure}_verdict"]]
+        verdict = row[f"{figure}_verdict"]  # too few seeds: said once, below
+        return [f"{value:+.3f}" + f" [{low:+.3f}, {high:+.3f}]" * math.isfinite(low), "" if verdict == intervals.FEW_SEEDS else verdict]
 
     recall = RECALL if shown == MACRO else f"{shown} {RECALL}"
     head = ["level", "method", "seeds", "draws", f"{shown} {AUC}", "95 %", recall, "95 %", "against", "AUC differs by", "verdict",

@@ -8,7 +8,7 @@ import numpy as np
 from sslm_core.exams import MACRO
 
 from . import intervals
-from .compare import AUC, Draws, differences, drawn, footing
+from .compare import AUC, RECALL, Draws, differences, footing, said
 from .results import COSTS, UNLEARNT, Scored
 from .text import aligned, number
 
@@ -28,29 +28,45 @@ class Summary:
 
 def summaries(draws: dict[str, Draws]) -> dict[str, Summary]:
     first = next(iter(draws.values())).seeds[0]
-    behind, behind_minority = intervals.exams_behind(first.truth), intervals.exams_behind(first.truth, first.minority)[-1]
-    return {name: Summary(len(d.seeds), tuple(intervals.interval(d.auc[:, :, k], n) for k, n in enumerate(behind)),
-                          intervals.interval(d.recall[:, :, -1], behind_minority), float(d.kept[0, :, -1].mean()), d.skill)
-            for name, d in draws.items()}  # fmt: skip
+    return {name: Summary(len(d.seeds), tuple(d.interval(AUC, k) for k in range(len(first.labels) + 1)), d.interval(RECALL, -1), d.kept,
+                          d.skill) for name, d in draws.items()}  # fmt: skip
 
 
-def table(methods: dict[str, list[Scored]], ensemble: str) -> str:
-    """methods: name -> one Scored per seed. Text: the table, and a sentence per method on its difference from SSLM.
-
-    ensemble: the one of ENSEMBLES that stands for several planes.
-    """
-    draws = drawn(methods, ensemble)
+def table(draws: dict[str, Draws]) -> str:
+    """Text: the table, and a sentence per method on its difference from SSLM. draws: of compare.drawn."""
+    methods = {name: d.seeds for name, d in draws.items()}
     first = next(iter(methods.values()))[0]
     head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in first.labels), "minority recall", "95 %", "(majority)",
             "skill"]  # fmt: skip
     lines = []
-    for name, s in summaries(draws).items():
+    summed = summaries(draws)
+    for name, s in summed.items():
         *labels, macro = s.auc
-        lines.append([name, str(s.seeds), number(macro.value), f"{number(macro.low)}-{number(macro.high)}",
-                      *(number(a.value) for a in labels),
-                      number(s.recall.value), f"{number(s.recall.low)}-{number(s.recall.high)}", f"({number(s.kept)})",
+        lines.append([name, str(s.seeds), number(macro.value), span(macro), *(number(a.value) for a in labels),
+                      number(s.recall.value), span(s.recall), f"({number(s.kept)})",
                       number(s.skill.value) if s.skill.learnt else UNLEARNT])  # fmt: skip
-    return "\n".join([*aligned(head, lines), "", *learnt(methods), *decided(draws, len(first.truth))])
+    return "\n".join([*aligned(head, lines), "", *scarce(summed, first), *learnt(methods), *decided(draws, len(first.truth))])
+
+
+def span(e: intervals.Estimate) -> str:
+    """The ends of an interval; a dash where it has none."""
+    return "-" if math.isnan(e.low) else f"{number(e.low)}-{number(e.high)}"
+
+
+def scarce(summed: dict[str, Summary], first: Scored) -> list[str]:
+    """One sentence where figures have no interval or no verdict, since classes have too few exams."""
+    some = next(iter(summed.values()))
+    if intervals.FEW_EXAMS not in (some.auc[-1].why, some.recall.why):
+        return []
+    of_class = intervals.exams_behind(first.truth)
+    named = [f"{label} ({n})" for label, n in zip(first.labels, of_class) if n < intervals.MIN_EXAMS]
+    parts = [f"too few reported exams of a class: {', '.join(named)}; {intervals.MIN_EXAMS} are needed for a verdict"] if named else []
+    majority = (first.tune_truth != first.minority).sum(axis=0)
+    named = [f"{label} ({n})" for label, n in zip(first.labels, majority) if n < intervals.MIN_TUNE]
+    parts += [f"too few tune exams of the commoner class for an interval of recall: {', '.join(named)}; {intervals.MIN_TUNE} are needed"
+              ] if named else []  # fmt: skip
+    text = "; ".join(parts)
+    return [f"{text[:1].upper()}{text[1:]}."]
 
 
 def spent(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, dict[str, float]]:
@@ -100,11 +116,12 @@ def decided(draws: dict[str, Draws], exams: int) -> list[str]:
             if math.isnan(e.value):
                 parts.append(f"{figure} undefined on these exams")
                 continue
-            text = f"{figure} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]: {d.verdict}"
+            verdict = said(d, found)
+            text = f"{figure} {e.value:+.3f}" + f" [{e.low:+.3f}, {e.high:+.3f}]" * math.isfinite(e.low) + f": {verdict}" * bool(verdict)
             if d.unlearnt:
                 text += f", {d.unlearnt} did not learn"
             if d.verdict == "undecided" and math.isfinite(d.needed):
-                text += f" (about {d.needed:,} exams would decide it alone)"
+                text += f" (about {d.needed:,} reported exams, and tune exams in proportion, would decide it alone)"
             parts.append(text)
         lines.append(f"SSLM against {other}: " + "; ".join(parts) + ".")
     return [*lines, footing(found, exams)]

@@ -3,13 +3,14 @@
 import math
 
 from .compare import AUC, NO_VERDICT, RECALL, Difference
-from .intervals import Estimate
+from .intervals import FEW_EXAMS, FEW_SEEDS, STILL, Estimate
 from .table import REFERENCE, Summary
 from .text import number
 
 SAYS = {
     "better": "better than", "worse": "worse than", "undecided": "not significantly different from", "undefined": "not comparable with",
-    NO_VERDICT: "not judged (one of the two did not learn) against",
+    NO_VERDICT: "not judged (one of the two did not learn) against", FEW_EXAMS: "not judged (too few exams of a class) against",
+    FEW_SEEDS: "not judged (too few seeds) against", STILL: "not judged (no resample differs) against",
 }  # fmt: skip
 NAMED = 5  # methods at most in one list
 FIGURES = {AUC: "macro AUC", RECALL: "minority recall"}
@@ -19,6 +20,10 @@ def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str
     """summaries: of every method; found: SSLM against every other one, macro, empty where there is no such comparison."""
     if found:
         own = summaries[found[0].first]
+        said = {d.verdict for d in found}
+        if FEW_SEEDS in said and said <= {FEW_SEEDS, "undefined"}:
+            return (f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of {interval(own.recall)}. "
+                    "Too few seeds for a verdict on the methods.")  # fmt: skip
         auc, recall = (_clause(of, [d for d in found if d.figure == figure]) for of, figure in ((own.auc[-1], AUC), (own.recall, RECALL)))
         return f"{auc}. {recall}; its thresholds keep {number(own.kept)} of the majority, the others' {kept(summaries, found)}."
     if REFERENCE in summaries:
@@ -59,4 +64,6 @@ def joined(words: list[str], last: str = " and ") -> str:
 
 
 def interval(e: Estimate) -> str:
-    return "undefined on these exams" if math.isnan(e.value) else f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"
+    if math.isnan(e.value):
+        return "undefined on these exams"
+    return number(e.value) if math.isnan(e.low) else f"{number(e.value)} [{number(e.low)}, {number(e.high)}]"

@@ -17,7 +17,7 @@ from bench.records import read_json
 from bench.run import Job, run
 from sslm_core import sslm
 from sslm_core.clips import ClipConfig
-from sslm_core.downstream import DownstreamConfig, _judged, bce
+from sslm_core.downstream import DownstreamConfig, _judged, bce, trained_by
 from sslm_core.encoder import EncoderConfig
 from sslm_core.exams import read_exams
 from sslm_core.frames import FrameStore, load_frames
@@ -53,9 +53,52 @@ def test_focal_loss():
     assert reweighted.focal(TRUTH)(LOGITS, TARGET).item() == pytest.approx((LOG2 / 4 + 9 / 16 * 2 * LOG2) / 2)
 
 
-def test_logit_adjustment():
-    """Prior log-odds -log 3 and log 3: the logits 0 and log 3 become -log 3 and log 9, probabilities 1/4 and 9/10."""
-    assert reweighted.adjusted(TRUTH)(LOGITS, TARGET).item() == pytest.approx((math.log(4) + math.log(10)) / 2)
+def test_ldam():
+    """Counts 1 and 3: margins 1 and 3^(-1/4) = .7598 of the rarer and the commoner class; both of TARGET are rare."""
+    loss, common = reweighted.ldam(TRUTH), 3**-0.25
+    rare = [math.log(1 + math.exp(1)), math.log(1 + 3 * math.exp(1))]  # logits 0 - 1 of a positive, log 3 + 1 of a negative
+    assert loss.first(LOGITS, TARGET).item() == pytest.approx(sum(rare) / 2, rel=1e-5)
+    assert loss(LOGITS, TARGET).item() == pytest.approx(148 / 85 * sum(rare) / 2, rel=1e-5)  # weights of `effective`
+    frequent = [math.log(1 + math.exp(common)), math.log(1 + math.exp(common) / 3)]
+    assert loss.first(LOGITS, 1 - TARGET).item() == pytest.approx(sum(frequent) / 2, rel=1e-5)
+    assert [trained_by(loss, done) is loss.first for done in (0, 0.79, 0.8, 0.9)] == [True, True, False, False]
+    assert trained_by(bce, 0) is bce
+
+
+def fitted_direction(loss, sampling=None) -> float:
+    """Angle in degrees that a linear model ends at, on features where no line is right: rare positives are spread along the second."""
+    draw = torch.Generator().manual_seed(0)
+    truth = torch.cat([torch.zeros(9000, 1), torch.ones(1000, 1)]).double()
+    x = torch.randn(10000, 2, generator=draw, dtype=torch.float64) * torch.where(truth > 0, torch.tensor([0.4, 2.5]), torch.ones(2))
+    x = x + truth * torch.tensor([1.0, 1.0])
+    model = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([model], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+    weight = torch.ones(len(x)) if sampling is None else sampling(truth)
+
+    def closure():
+        optimiser.zero_grad()
+        logits = x @ model[:2, None] + model[2]
+        value = sum(weight[rows].mean() * loss(logits[rows], truth[rows]) * len(truth[rows]) for rows in (slice(9000), slice(9000, None)))
+        (value / weight.sum()).backward()
+        return value.detach() / weight.sum()
+
+    optimiser.step(closure)
+    across, along, _ = model.tolist()
+    return math.degrees(math.atan2(along, across))
+
+
+@pytest.mark.parametrize("name", ("weighted", "focal", "effective", "ldam", "sampled"))
+def test_each_strategy_changes_the_ranking(name):
+    """Where a model cannot be right everywhere it ends elsewhere; a constant added to logits, as in logit adjustment, changes nothing."""
+    truth = torch.cat([torch.zeros(9000, 1), torch.ones(1000, 1)]).double()
+    plain = fitted_direction(bce)
+    assert fitted_direction(lambda logits, target: bce(logits + 2, target)) == pytest.approx(plain, abs=0.01)
+    if name == "sampled":
+        found = [fitted_direction(bce, reweighted.balanced)]
+    else:
+        loss = getattr(reweighted, name)(truth)
+        found = [fitted_direction(loss)] + ([fitted_direction(loss.first)] if name == "ldam" else [])
+    assert all(abs(angle - plain) > 1 for angle in found), (plain, found)
 
 
 @pytest.mark.parametrize("make", [reweighted.weighted, reweighted.effective])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc
 
-from bench import intervals, phantom, plots, plots_curves, plots_methods, presets, repeat, report, study_table, table, verdict
+from bench import compare, intervals, phantom, plots, plots_curves, plots_methods, presets, repeat, report, study_table, table, verdict
 from bench.__main__ import main
 from bench.compare import AUC, RECALL, Difference, differences, drawn
 from bench.methods import METHODS
@@ -161,10 +161,20 @@ def told(out) -> str:
     ({"sslm": 2.0} | dict.fromkeys(list(METHODS)[1:8], 0.1), "is better than each of the 7 others"),
 ])  # fmt: skip
 def test_the_verdict_says_what_was_decided(tmp_path, gains, words):
-    text = told(store(tmp_path, gains, planes=["sagittal"], seeds=[0], exams=240, tune=240))
+    text = told(store(tmp_path, gains, planes=["sagittal"], seeds=range(5), exams=240, tune=240))
     first, second = text.split(". In minority recall ")
     assert first.startswith("In macro AUC SSLM (.") and first.endswith(words)
     assert re.search(rf"{words}; its thresholds keep \.\d+ of the majority, the others' \.\d+( to \.\d+)?\.$", second)
+
+
+def test_few_seeds_give_intervals_and_no_verdict(tmp_path, capsys):
+    out = store(tmp_path, {"sslm": 1.5, "random": 0.1}, planes=["sagittal"], seeds=range(4))
+    assert re.fullmatch(r"SSLM has a macro AUC of \.\d+ \[.*\] and .* Too few seeds for a verdict on the methods\.", told(out))
+    assert main(["compare", "--out", str(out), "sslm", "random"]) == 0
+    text = capsys.readouterr().out + table.table(drawn(next(iter(stored(out).values())), "ensemble"))
+    assert not re.search("better|worse|undecided", text.replace(compare.HEAD[-1], ""))
+    assert text.count("Too few seeds for a verdict: 5 of each method are needed") == 2
+    assert re.search(r"SSLM against random: macro AUC \+\.?\d*\.\d+ \[\+.*\]; minority recall", text)
 
 
 def test_the_verdict_where_nothing_is_compared(tmp_path):
