@@ -61,8 +61,8 @@ SMOKE = Preset(
 
 CPU = Preset(
     name="cpu",
-    exams=(300, 200),
-    phantom=(288, 200),
+    exams=(300, 160),
+    phantom=(288, 160),
     frame=64,
     planes=("sagittal",),
     seeds=(0, 1, 2, 3, 4),
@@ -71,9 +71,9 @@ CPU = Preset(
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=100),
-        pretext=PretextConfig("fast", epochs=24, batch=64, lr=2e-3),
-        clip=ClipConfig(frames=8, edge=2),
-        downstream=DownstreamConfig(epochs=8, batch=4, lrs=(1e-3, 3e-3), trial=8, optimiser="adamw", schedule="cosine", standardise=True,
+        pretext=PretextConfig("fast", epochs=18, batch=64, lr=2e-3),
+        clip=ClipConfig(frames=6, edge=2),
+        downstream=DownstreamConfig(epochs=8, batch=4, lrs=(2e-3,), trial=8, optimiser="adamw", schedule="cosine", standardise=True,
                                     clips=8, tune_clips=1, hidden=32, views=1),  # fmt: skip
         finetune=END_TO_END,
     ),

@@ -182,7 +182,12 @@ def graphed(step: Step) -> Callable[[], object]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step.train()
-    return graph.replay
+
+    def replay() -> Step:
+        graph.replay()
+        return step  # its tensors must live as long as the graph that reads them
+
+    return replay
 
 
 def compile_cases(setting: Setting) -> list[Case]:

@@ -287,14 +287,31 @@ def constant(truth: torch.Tensor, loss: Loss = bce, sampling: Sampling | None = 
     return bias.detach().clamp(-6, 6)  # a label of one class alone would go on for ever
 
 
+def last_layer(head: nn.Module) -> nn.Linear:
+    """The layer that gives a head's logits."""
+    return [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+
+
 def start_at_prior(head: nn.Module, logits: torch.Tensor) -> None:
     """Sets the last layer's bias to `logits` [L], the constant ones.
 
     From zero the first epochs would go into the prevalence, and rare labels take all features down on the way (Lin et al. 2017, 4.1).
     """
-    last = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
     with torch.no_grad():
-        last.bias.copy_(logits)
+        last_layer(head).bias.copy_(logits)
+
+
+TEMPERATURES = tuple(2 ** (k / 8) for k in range(-8, 33))  # 1/2 to 16
+
+
+def tempered(scores: torch.Tensor, prior: torch.Tensor, judged: Callable[[torch.Tensor], float]) -> tuple[float, float]:
+    """The least loss judged(logits) of probabilities [E, L] over TEMPERATURES, and that temperature: what divides the logits'
+    distance from those of the constant predictor, `prior` [L].
+
+    Few exams make a net too sure of itself long before it ranks worse; without this, tune would choose epochs by confidence.
+    """
+    away = torch.logit(scores.clamp(1e-6, 1 - 1e-6)) - prior
+    return min((judged(prior + away / t), t) for t in TEMPERATURES)
 
 
 def fit(
@@ -312,7 +329,7 @@ def fit(
     resume: Resume | None = None,
 ) -> Fitted:
     """Train `model` from the same start at each learning rate for `config.trial` epochs; the rate with the least loss on tune goes
-    on to `config.epochs`. Kept: the rate and epoch with the least loss on tune.
+    on to `config.epochs`. Kept: the rate and epoch with the least loss on tune, at the temperature with the least (Guo et al. 2017).
 
     truth: float [E, L] by the clips' own exam numbers; exams: those to train on; tune(model) -> probabilities [tune exams, L];
     sampling: an epoch draws exams with replacement by these weights, else each once. Tune is judged by what is trained, the same
@@ -334,7 +351,8 @@ def fit(
     result, best, leader, start = Fitted(model), None, None, 0
     known, seen = exams.cpu(), truth[exams]
     weights = sampling(seen).cpu() if sampling else None
-    start_at_prior(model.head, constant(seen, trained_by(loss, 0), sampling))
+    prior = constant(seen, trained_by(loss, 0), sampling)
+    start_at_prior(model.head, prior)
     first = copy.deepcopy(learnt.state_dict())
     optimiser = config.optimise(model)
     network = ranks.parallel(model)
@@ -382,9 +400,9 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
             total += ranks.mean(value.detach()) * together
             if k == per_epoch - 1:
-                scores = tune(model).clamp(1e-6, 1 - 1e-6)
+                least, temperature = tempered(tune(model), prior, lambda logits: _judged(logits, tune_truth, loss, sampling))
                 record = {"lr": lr, "epoch": epoch, "seconds": time.monotonic() - began, "fit_loss": float(total) / len(exams),
-                          "tune_loss": _judged(torch.logit(scores), tune_truth, loss, sampling)}  # fmt: skip
+                          "tune_loss": least, "temperature": temperature}  # fmt: skip
                 result.history.append(record)
                 total.zero_()
                 if result.best is record:
@@ -396,4 +414,8 @@ def fit(
                                      "history": result.history, "step": step + 1, "total": total, "seconds": time.monotonic() - began},
                             last=step == epochs * per_epoch - 1)  # fmt: skip
     learnt.load_state_dict(best)
+    with torch.no_grad():
+        last = last_layer(model.head)
+        last.weight.div_(result.best["temperature"])
+        last.bias.copy_(prior + (last.bias - prior) / result.best["temperature"])
     return result

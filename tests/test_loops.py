@@ -1,12 +1,14 @@
 """The two loops, on a tiny set: what is trained, what is chosen, what is repeated to the bit after a kill."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from baselines.pretexts import random_weights
 from sslm_core.checkpoint import Resume
 from sslm_core.clips import ClipConfig
-from sslm_core.downstream import DownstreamConfig, bce, constant, predict, start_at_prior
+from sslm_core.downstream import DownstreamConfig, bce, constant, predict, start_at_prior, tempered
 from sslm_core.encoder import EncoderConfig
 from sslm_core.exams import read_exams
 from sslm_core.frames import load_frames
@@ -94,6 +96,24 @@ def test_tune_labels_choose_and_fit_labels_train(exams_folder):
     other, _ = diagnose(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, swapped, FIT, TUNE, 0)
     assert [r["fit_loss"] for r in fitted.history[:2]] == [r["fit_loss"] for r in other.history[:2]]
     assert [r["tune_loss"] for r in fitted.history[:2]] != [r["tune_loss"] for r in other.history[:2]]
+
+
+def test_a_net_that_is_too_sure_is_cooled():
+    draw, prior = torch.Generator().manual_seed(0), torch.tensor([2.0, -1.0])
+    logits = prior + torch.randn(2000, 2, generator=draw)
+    truth = torch.bernoulli(torch.sigmoid(logits), generator=draw)
+    judged = lambda z: float(bce(z, truth))  # noqa: E731
+    least, temperature = tempered(torch.sigmoid(prior + 4 * (logits - prior)), prior, judged)
+    assert 3 < temperature < 5.5 and least == pytest.approx(judged(logits), abs=0.003)
+    assert tempered(torch.sigmoid(logits), prior, judged)[1] == pytest.approx(1, abs=0.2)
+
+
+def test_the_fitted_model_has_the_temperature_that_tune_chose(exams_folder):
+    store, truth = plane(exams_folder)
+    config = replace(CONFIG, downstream=replace(CONFIG.downstream, tune_clips=2))
+    fitted, scores = diagnose(config, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0)
+    assert fitted.best["temperature"] != 1
+    assert float(bce(torch.logit(scores), truth[TUNE])) == pytest.approx(fitted.best["tune_loss"], abs=0.02)  # clips are averaged after it
 
 
 def test_a_head_learns_from_the_exams_it_is_given_whatever_maps_stand_beside(exams_folder):

@@ -44,7 +44,7 @@ def test_the_probe_finds_what_is_there_and_predicts_as_it_was_fitted(exams):
 
 def test_regression_in_the_span_of_the_exams_is_regression_on_all_features():
     torch.manual_seed(1)
-    x, y = torch.randn(24, 3 * 63), torch.arange(24).numpy()[:, None] % 2
+    x, y = torch.randn(24, 3 * PooledProbe.PER_CHANNEL), torch.arange(24).numpy()[:, None] % 2
     head, record = probe.regressions(x, x, y, y)
     scaled = ((x - head.mean) / head.spread).numpy()
     plain = probe.regression(scaled, y[:, 0], record["C"][0])
