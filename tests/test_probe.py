@@ -13,6 +13,7 @@ from sslm_core.downstream import predict
 from sslm_core.encoder import stages
 from sslm_core.errors import UserError
 from sslm_core.frames import store_of
+from sslm_core.heads import PooledProbe
 from sslm_core.sslm import diagnose, new_encoder
 
 CONFIG = replace(SMOKE.sslm, downstream=replace(SMOKE.sslm.downstream, head=probe.HEAD))
