@@ -23,7 +23,7 @@ from sslm_core.errors import UserError
 from tests.conftest import write_exams
 from tests.test_bench import TINY
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +42,12 @@ def ablate(study, folder, out, *more) -> int:
 
 
 def example() -> str:
-    return re.search(r"^```toml\n(.*?)^```", README.read_text(), re.M | re.S)[1]
+    return re.search(r"^```toml\n(.*?)^```", PAGE.read_text(), re.M | re.S)[1]
 
 
 @pytest.fixture(scope="module")
 def study_run(folder, tmp_path_factory):
-    """The README's study, with a level that nothing can be fitted to, run to its end."""
+    """The page's study, with a level that nothing can be fitted to, run to its end."""
     out = tmp_path_factory.mktemp("study")
     (out / "probe.toml").write_text(example().rstrip().removesuffix("]") + ', { name = "1 %", set = "data.labels=0.01" }]\n')
     with pytest.MonkeyPatch.context() as patch:

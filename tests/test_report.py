@@ -225,11 +225,11 @@ def test_variants_and_other_planes_are_named_not_mixed_in(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("name, variant, exams, wanted", [
-    ("cpu", "", 240, False), ("cpu", "data.exams=600", 600, False), ("cpu", "data.exams=600", 240, True),
-    ("cpu", "gone.field=1", 240, True), ("gone", "", 240, True),
+    ("cpu", "", 288, False), ("cpu", "data.exams=600", 600, False), ("cpu", "data.exams=600", 288, True),
+    ("cpu", "gone.field=1", 288, True), ("gone", "", 288, True),
 ])  # fmt: skip
 def test_repeating_a_run_wants_data_unless_the_suite_brings_them(name, variant, exams, wanted):
-    brought = phantom.digest(phantom.PhantomConfig(exams, 120, size=64))
+    brought = phantom.digest(phantom.PhantomConfig(exams, 160, size=64))
     assert repeat.wants_data(SimpleNamespace(key={"preset": name, "variant": variant, "digest": brought})) == wanted
 
 
