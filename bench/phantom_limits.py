@@ -17,8 +17,7 @@ from .phantom_imaging import PLANES
 BINS = np.concatenate([[0, 1, 2, 4, 6, 9, 12, 16], np.arange(21, 250, 7), [251, 255, 256]])
 GRID = (8, 16, 16)  # frames, rows, columns that every box is resampled to
 WHERE = {"acl": ("notch",), "meniscus": ("medial_meniscus", "lateral_meniscus"), "abnormal": tuple(BOXES)}
-FIT, TUNE = 192, 48  # exams that the trained net learns from, and that choose its epoch: as many as with preset cpu
-TRAINED = "downstream.epochs=16,downstream.head=max"
+FIT, TUNE = 192, 96  # exams that the trained net learns from, and that choose its epoch: as many as with preset cpu
 FEW = 20  # lesions in a box: with fewer, its regression learns the label itself
 LESION = 0.006  # share of a box that a lesion fills, in the plane that shows it best
 
@@ -171,9 +170,9 @@ def floor(seen, labels=tuple(WHERE)) -> dict[str, tuple]:
 
 # --- what a trained net reads ---------------------------------------------------------------------------------------------
 def trained(seen, plane: str, workers: int) -> dict[str, tuple]:
-    """{label or "macro": AUC and interval} of the suite's `supervised` with preset cpu and the head `max`, one training seed.
+    """{label or "macro": AUC and interval} of the suite's `supervised` with preset cpu, one training seed.
 
-    It learns from the first 192 exams, the next 48 choose its epoch, and the rest are scored.
+    It learns from the first 192 exams, the next 96 choose its epoch, and the rest are scored.
     """
     import torch
 
@@ -182,7 +181,7 @@ def trained(seen, plane: str, workers: int) -> dict[str, tuple]:
     from .presets import preset
 
     torch.set_num_threads(workers)
-    config = preset("cpu", TRAINED).sslm
+    config = preset("cpu").sslm
     store = store_of([s[4][plane] for s in seen], seen[0][4][plane].shape[-1])
     truth = np.array([[s[2][label] for label in WHERE] for s in seen])
     fit, tune, rest = (torch.arange(a, b) for a, b in ((0, FIT), (FIT, FIT + TUNE), (FIT + TUNE, len(seen))))

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bench import phantom, phantom_limits
+from bench import phantom, phantom_limits, presets
 from bench.phantom import LABELS, SPLITS, PhantomConfig, digest, exam, in_processes, labels_of, make
 from bench.phantom_imaging import PLANES, draw_frames
 from bench.phantom_limits import ceiling, floor, look_at, macro_interval, trained
@@ -221,7 +222,8 @@ def test_macro_interval_is_that_of_the_labels_mean():
 def test_a_trained_net_is_scored_on_exams_it_has_not_seen(monkeypatch):
     monkeypatch.setattr(phantom_limits, "FIT", 8)
     monkeypatch.setattr(phantom_limits, "TUNE", 4)
-    monkeypatch.setattr(phantom_limits, "TRAINED", "downstream.epochs=1,downstream.head=max,downstream.trial=1,downstream.lrs=0.001")
+    short = replace(presets.CPU.sslm, finetune=replace(presets.CPU.sslm.finetune, epochs=1, trial=1))
+    monkeypatch.setitem(presets.PRESETS, "cpu", replace(presets.CPU, sslm=short))
     rng, joint = np.random.default_rng(0), [dict(zip(LABELS, j)) for j in phantom.JOINT * 5]
     seen = [(None, None, labels, None, {"axial": rng.integers(0, 256, (9, 32, 32), np.uint8)}) for labels in joint]
     found = trained(seen, "axial", 1)
