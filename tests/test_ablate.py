@@ -72,7 +72,7 @@ def test_studies_are_those_asked_for():
     levels = {name: [level.name for level in study.levels] for name, study in STUDIES.items()}
     assert levels["labels"] == ["5 %", "10 %", "25 %", "50 %", "100 %"] and levels["frames"] == ["4", "8", "16"]
     assert levels["permutations"] == ["10", "100", "500", "1000", "500, Hamming"] and levels["grid"] == ["2 x 2", "3 x 3", "4 x 4"]
-    assert " ".join(levels) == "labels permutations grid branches augment frames head freeze pretext loss imbalance"
+    assert " ".join(levels) == "labels permutations grid branches augment frames head layer freeze pretext loss imbalance"
     assert [level.draws for level in STUDIES["labels"].levels] == [5, 5, 5, 2, 1]
 
 
