@@ -46,7 +46,7 @@ def test_what_is_no_variant_is_named(text, word):
 
 def test_exams_in_place_of_the_budget():
     cpu, full = (presets.preset(name, "data.exams=600") for name in ("cpu", "full"))
-    assert cpu.exams == cpu.phantom == full.phantom == (600, 120) and full.exams == (600, None)
+    assert cpu.exams == cpu.phantom == full.phantom == (600, 160) and full.exams == (600, None)
     assert presets.preset("cpu", "data.labels=0.5").exams == presets.CPU.exams
 
 
@@ -56,7 +56,7 @@ def test_flops_agree_with_the_published_size():
 
 
 def test_the_plan_grows_with_what_is_planned():
-    once, twice = (cost.planned(dataclasses.replace(presets.CPU, exams=(n, 1)), 30) for n in (100, 200))
+    once, twice = (cost.planned(dataclasses.replace(presets.CPU, exams=(n, 1)), 30) for n in (120, 240))
     assert list(twice.values()) == pytest.approx([2 * work for work in once.values()])
     pretext, cached, anew, end_to_end = once.values()
     assert cached < anew < end_to_end
