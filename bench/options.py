@@ -15,12 +15,17 @@ def device_of(name: str) -> str:
     return name
 
 
+def words(text: str) -> list[str]:
+    """Of a comma-separated option."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def listed(given: str | None, default, known, option: str) -> list[str]:
     """The names of a comma-separated option, each of which must be known."""
     if not given:
         return list(default)
-    names = given.split(",")
-    for name in names:
+    names = words(given)
+    for name in names or [given]:
         if name not in known:
             raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
     return list(dict.fromkeys(names))
@@ -28,10 +33,10 @@ def listed(given: str | None, default, known, option: str) -> list[str]:
 
 def seeds_of(given: str | None, default) -> list[int]:
     """The numbers of --seeds."""
-    return list(dict.fromkeys(map(seed_number, given.split(",")))) if given else list(default)
+    return list(dict.fromkeys(map(seed_number, words(given) or [given]))) if given else list(default)
 
 
 def seed_number(text: str) -> int:
-    if not text.strip().isdecimal():
+    if not text.isdecimal():
         raise UserError(f"--seeds {text}: expected whole numbers, comma-separated")
     return int(text)
