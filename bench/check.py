@@ -120,7 +120,7 @@ def stored(path: Path | None) -> tuple[str, Rows]:
     except (OSError, subprocess.CalledProcessError) as error:
         why = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
         raise UserError(f"HEAD:results.csv: git does not show it ({why}); name the baseline by --baseline FILE") from None
-    return "HEAD:results.csv", results.parsed(shown.stdout, "HEAD:results.csv")
+    return "HEAD:results.csv", results.parsed(shown.stdout.removeprefix("\ufeff"), "HEAD:results.csv")
 
 
 def usable(baseline: Rows, methods: tuple[str, ...], what: str) -> None:

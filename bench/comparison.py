@@ -148,7 +148,7 @@ def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
     print(f"\n{title(dataset, chosen, variant, device)}:\n{table(draws)}\n")
     print(f"{costs(scored, args.ensemble)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
     if not args.no_report:
-        folder = report.default_folder(next(iter(scored.values()))[0])
+        folder = report.default_folder(next(iter(scored.values()))[0], args.out)
         print(f"Report: {report.write(draws, args.ensemble, folder, dataset.reported)}")
 
 

@@ -90,7 +90,7 @@ class Readers:
         models, tune, ids, truth = {}, {}, None, None
         for plane, other in siblings(folder, first.record).items():
             models[plane] = first if plane == first.record["plane"] else stored(other, device)
-            some, now, tune[plane] = read_scores(other / "scores.csv")["tune"]
+            some, now, tune[plane] = read_scores(other / "scores.csv", first.record["labels"])["tune"]
             if ids not in (None, some):
                 raise UserError(f"{other}: not tuned on the exams of {folder}; run both again with --force")
             ids, truth = some, now

@@ -33,7 +33,7 @@ from .data import Dataset
 from .fitting import Watch, advice
 from .machine import commit, cores, processor
 from .methods import METHODS, Cell, Outcome
-from .models import keep
+from .models import digest, keep
 from .presets import Preset
 from .records import RECORD, read_json, write_scores
 from .throughput import prediction, synchronise
@@ -151,6 +151,7 @@ def run(job: Job, progress: Progress) -> float:
         "planes": dataset.train.planes,
         "record": RECORD,
         "config": job.config(),
+        "model": digest(outcome.model),
         "labels": dataset.train.labels,
         "minority": dataset.minority.tolist(),
         "fit_exams": len(dataset.labelled),

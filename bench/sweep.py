@@ -38,7 +38,7 @@ def claimed(out: Path, dataset: Dataset, shard: str = "") -> Iterator[None]:
     for home in sorted(out.glob("*-" + 12 * "[0-9a-f]")):
         name, code = home.name[:-13], home.name[-12:]
         if name == dataset.name and code != dataset.digest and (home / FILES).exists():
-            stored = read_json(home / FILES)
+            stored = read_json(home / FILES, "use another --out, or move its folder away")
             changed = sorted(file for file in stored.keys() | dataset.files.keys() if stored.get(file) != dataset.files.get(file))
             what = f"{changed[0]} differs ({len(changed)} such)" if changed else "its labels differ"
             raise UserError(f"{dataset.train.root}: changed since the runs in {home}: {what}, digest {dataset.digest} instead of {code}; "
