@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     if args.update and (len(seeds) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
         raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
     if args.update:
-        results.read(args.results)  # one that cannot be added to is named now, not after the run
+        results.check(args.results)
     verdicts, footing, here = [], "", environment(torch.device(device))
     if args.against and "speed" in kinds:
         kinds.remove("speed")

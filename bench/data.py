@@ -10,6 +10,7 @@ from sslm_core.exams import ExamSet, digest, file_digests, minority, read_exams,
 from sslm_core.files import locked
 
 from . import marks, phantom
+from .options import check_writable
 from .presets import Preset
 from .subset import DataConfig, labelled
 
@@ -108,6 +109,7 @@ def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("da
     config = phantom.PhantomConfig(*preset.phantom, size=preset.frame)
     code = marks.digest(preset.phantom) if preset.embedded == "marks" else phantom.digest(config)
     root = home / f"{preset.embedded}-{code}"
+    check_writable("--data", home)
     with locked(home / f".{root.name}.lock"):  # of two runs that want it the second waits
         if preset.embedded == "marks":
             marks.make(root, preset.phantom)

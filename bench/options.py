@@ -1,5 +1,8 @@
 """What several verbs take on the command line, checked."""
 
+import tempfile
+from pathlib import Path
+
 import torch
 
 from sslm_core.errors import UserError
@@ -13,6 +16,15 @@ def device_of(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
     return name
+
+
+def check_writable(option: str, folder: Path) -> None:
+    """Raises UserError where no file can be made in `folder`: named before the work, not after it."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UserError(f"{option}: {folder} cannot be written ({error.strerror}); name another place with {option}") from None
 
 
 def words(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from sslm_core.files import drop_unfinished, locked, write_atomic
 from sslm_core.pretext import least_loss
 
 from . import explain_score, intervals, metrics, pointing
+from .options import check_writable
 from .records import read_record, read_scores
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
@@ -203,6 +204,12 @@ def parsed(content: str, path: str) -> list[dict]:
     if odd:
         raise UserError(f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a new one")
     return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
+
+
+def check(path: Path) -> None:
+    """Raises UserError where rows cannot be added to the file: named before the run, not after it."""
+    check_writable("--results", path.parent)
+    read(path)
 
 
 def upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool] = lambda row: False) -> None:

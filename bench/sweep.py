@@ -11,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from sslm_core import ranks
@@ -109,8 +108,6 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
                 more = f", {estimate(running.values(), seconds, workers)}" if seconds else ""
                 say(f"... {time.monotonic() - began:.0f} s, {left} of {len(jobs)} cells to go{more}")
         pool.shutdown()
-    except torch.cuda.OutOfMemoryError:
-        raise UserError("the GPU's memory is full; use --jobs 1, a smaller preset or another GPU") from None
     except BrokenProcessPool:
         raise UserError("a worker process was killed (out of memory?); run again to go on, with fewer --jobs") from None
     except BaseException:

@@ -92,6 +92,15 @@ def test_a_folder_of_exams(runs, exams_folder, capsys):
         assert answers[int(name)]["labels"]["acl"]["axial"]["score"] == pytest.approx(stored[0], abs=1e-5)
 
 
+def test_one_bad_volume_among_many_is_named_and_the_others_are_answered(runs, exams_folder, tmp_path, capsys):
+    shutil.copytree(exams_folder / "valid", tmp_path / "valid")
+    (tmp_path / "valid" / "axial" / "0003.npy").write_bytes(b"no array")
+    assert predict(runs, tmp_path / "valid", "--json") == 2
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["exam"] for line in out.splitlines()] == [f"{e:04}" for e in range(10) if e != 3]
+    assert err.startswith("error: ") and err.count("\n") == 1 and "0003.npy" in err
+
+
 def write(path: Path, array: np.ndarray) -> Path:
     np.save(path, array)
     return path
