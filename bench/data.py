@@ -91,7 +91,9 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
         taken.append(exams)
     train, reported = taken
     mend = "stratified by joint label (--set data.exams=N takes N of train)"
-    text = f"preset {preset.name} takes {' and '.join(notice)}, {mend}" if notice else ""
+    text = [f"preset {preset.name} takes {' and '.join(notice)}, {mend}"] if notice else []
+    if strays := [name for exams in (train, reported) for name in exams.strays]:
+        text.append(f"folders without a volume, ignored: {len(strays)}, as {strays[0]}")
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
     elif train.held is not None:  # the data set has a split of its own
@@ -101,7 +103,7 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
         if not 0 < count < len(train):
             raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
         tune, fit = stratified(train.truth, count, SPLIT_SEED)
-    return Dataset(name, code, train, reported, fit, tune, text, files, protocol).showing(preset.data)
+    return Dataset(name, code, train, reported, fit, tune, "; ".join(text), files, protocol).showing(preset.data)
 
 
 def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("data")) -> Dataset:
