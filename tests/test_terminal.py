@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.options import listed, seeds_of
+from bench.variants import canonical
+from sslm_core.errors import UserError
 from tests.conftest import write_exams
 
 ROOT = Path(__file__).parents[1]
@@ -41,3 +44,11 @@ def test_another_system_is_named():
     code = "import sys; sys.modules['fcntl'] = None; from bench.__main__ import main; sys.exit(main(['results']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2 and done.stderr == "error: this suite runs on Linux and macOS; on Windows, run it inside WSL\n"
+
+
+def test_a_comma_separated_option_takes_spaces():
+    assert listed("sslm, random ,", (), ("sslm", "random"), "--methods") == ["sslm", "random"]
+    assert seeds_of("0, 1", ()) == [0, 1] and canonical("b=1, a=2") == "a=2,b=1"
+    for given in (",", "sslm,other"):
+        with pytest.raises(UserError, match="--methods .*expected some of sslm"):
+            listed(given, (), ("sslm",), "--methods")
