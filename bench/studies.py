@@ -85,6 +85,9 @@ STUDIES = {study.name: study for study in (
           _levels(*((f"{n}", f"clip.frames={n},clip.edge={edge}") for n, edge in ((4, 1), (8, 2), (16, 3))))),
     Study("head", "what stands on frozen features", ("sslm", "random", "imagenet"),
           _levels(*((head, f"downstream.head={head}") for head in ("convlstm", "linear", "max", "grid", "lstm", "logistic")))),
+    Study("layer", "the probe on each stage of the frozen encoder; default: on the stage that tune chooses", ("sslm-probe", "random-probe"),
+          _levels(("chosen on tune",), *((part, f"downstream.layer={part}") for part in
+                                         ("branches", "stem", "residual1", "reduction1", "residual2", "reduction2")))),
     Study("freeze", "pretrained encoders frozen, or trained on with the head", ("sslm", "imagenet"),
           _levels(("frozen", "downstream.freeze=true"), ("fine-tuned", "downstream.freeze=false"))),
     Study("pretext", "other pretexts for the jigsaw's FLOPs, and none", ("sslm",),

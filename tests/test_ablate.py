@@ -72,7 +72,7 @@ def test_studies_are_those_asked_for():
     levels = {name: [level.name for level in study.levels] for name, study in STUDIES.items()}
     assert levels["labels"] == ["5 %", "10 %", "25 %", "50 %", "100 %"] and levels["frames"] == ["4", "8", "16"]
     assert levels["permutations"] == ["10", "100", "500", "1000", "500, Hamming"] and levels["grid"] == ["2 x 2", "3 x 3", "4 x 4"]
-    assert " ".join(levels) == "labels permutations grid branches augment frames head freeze pretext loss imbalance"
+    assert " ".join(levels) == "labels permutations grid branches augment frames head layer freeze pretext loss imbalance"
     assert [level.draws for level in STUDIES["labels"].levels] == [5, 5, 5, 2, 1]
 
 
@@ -217,8 +217,8 @@ def test_shards_are_a_partition_of_the_cells(folder, tmp_path, capsys):
     for shard in ("1/1", "1/3", "2/3", "3/3"):
         assert ablate("head", folder, tmp_path, "--dry-run", "--shard", shard) == 0
         told.append(re.findall(r"^(.* seed 0): about", capsys.readouterr().out, re.M))
-    assert sorted(told[1] + told[2] + told[3]) == sorted(told[0]) and len(set(told[0])) == len(told[0]) == 15
-    assert [len(cells) for cells in told[1:]] == [5, 5, 5]
+    assert sorted(told[1] + told[2] + told[3]) == sorted(told[0]) and len(set(told[0])) == len(told[0]) == 18
+    assert [len(cells) for cells in told[1:]] == [6, 6, 6]
 
 
 @pytest.mark.slow
@@ -241,7 +241,7 @@ def test_a_dry_run_runs_nothing_and_tells_what_it_would(study_run, folder, tmp_p
     assert not (tmp_path / "runs").exists()
     assert ablate("head", folder, study_run, "--dry-run", "--methods", "sslm,random") == 0
     out = capsys.readouterr().out
-    assert "10 cells, 4 of them finished; encoders that they share: 2." in out and "(6 cells after finished ones of their kind)" in out
+    assert "12 cells, 4 of them finished; encoders that they share: 2." in out and "(8 cells after finished ones of their kind)" in out
 
 
 @pytest.mark.slow
