@@ -4,11 +4,12 @@ A verb's module is imported when it is called: torch and scikit-learn take secon
 """
 
 import os
+import signal
 import sys
 import time
 from importlib import import_module
 
-from sslm_core.errors import UserError, printable
+from sslm_core.errors import UserError, memory_full, printable
 
 from .ending import answered
 
@@ -34,26 +35,40 @@ OWN = 10  # seconds after which a rank takes an error for its own: one that all 
 
 
 def main(arguments: list[str] | None = None) -> int:
+    try:
+        try:
+            return called(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # here, not at exit, it is found that nobody reads on
+    except UserError as error:
+        return refused(str(error))
+    except BrokenPipeError:  # `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not (full := memory_full(error)):
+            raise
+        return refused(f"{full}; use --jobs 1, a smaller preset or batch, or a machine with more of it")
+
+
+def called(arguments: list[str]) -> int:
     import argparse  # here: Ctrl-C is answered once this module stands
 
-    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m bench", description="Self-supervised learning on MR exams, compared.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    called = next((word for word in arguments if word in VERBS), None)
+    wanted = next((word for word in arguments if word in VERBS), None)
     for name, (module, about) in VERBS.items():
         verb = verbs.add_parser(name, help=about, description=about)
-        if name == called:
+        if name == wanted:
             work = import_module(f"bench.{module}")
             work.add_arguments(verb)
     args = parser.parse_args(arguments)
-    if called != "run" and LAUNCHED in os.environ:
-        return refused(f"torchrun: `{called}` is for one process; start it without")
-    try:
-        return work.main(args) or 0
-    except UserError as error:
-        return refused(str(error))
-    except OSError as error:
-        return refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    if wanted != "run" and LAUNCHED in os.environ:
+        raise UserError(f"torchrun: `{wanted}` is for one process; start it without")
+    return work.main(args) or 0
 
 
 def refused(reason: str) -> int:
@@ -64,4 +79,6 @@ def refused(reason: str) -> int:
 
 
 if __name__ == "__main__":
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal may not have every letter of a label
     sys.exit(answered(main))

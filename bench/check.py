@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     if args.update and (len(seeds) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
         raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
     if args.update:
-        results.read(args.results)  # one that cannot be added to is named now, not after the run
+        results.check(args.results)
     verdicts, footing, here = [], "", environment(torch.device(device))
     if args.against and "speed" in kinds:
         kinds.remove("speed")
@@ -120,7 +120,7 @@ def stored(path: Path | None) -> tuple[str, Rows]:
     except (OSError, subprocess.CalledProcessError) as error:
         why = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
         raise UserError(f"HEAD:results.csv: git does not show it ({why}); name the baseline by --baseline FILE") from None
-    return "HEAD:results.csv", results.parsed(shown.stdout, "HEAD:results.csv")
+    return "HEAD:results.csv", results.parsed(shown.stdout.removeprefix("\ufeff"), "HEAD:results.csv")
 
 
 def usable(baseline: Rows, methods: tuple[str, ...], what: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES, MACRO
 
-from . import intervals
+from . import intervals, options
 from .results import GROUP, Scored, stored
 from .text import aligned
 
@@ -172,8 +172,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
 
 def chosen(groups: dict, words: str, out: Path) -> tuple:
     """The one group that has all of the comma-separated `words`."""
-    wanted = [w.strip() for w in words.split(",") if w.strip()]
-    fitting = [group for group in groups if set(wanted) <= set(group)]
+    fitting = [group for group in groups if set(options.words(words)) <= set(group)]
     if len(fitting) != 1:
         held = "; ".join(", ".join(group) for group in fitting or groups)
         raise UserError(f"--of {words or '(not given)'}: {'several fit' if fitting else 'nothing fits'} in {out}: {held}")

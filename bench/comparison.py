@@ -14,7 +14,7 @@ from . import compare, metrics, report, results
 from .data import FLATTERS, PROTOCOLS, Dataset, dataset_of, planes_of
 from .machine import cores
 from .methods import ALONE, METHODS, frozen_by
-from .options import device_of, listed, seeds_of
+from .options import check_writable, device_of, listed, seeds_of
 from .presets import PRESETS, Preset, preset
 from .results import Scored
 from .run import CACHE, Job, forget
@@ -88,7 +88,8 @@ def check(args: argparse.Namespace) -> None:
     """Raises UserError for options that no run can use."""
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out}: is a file; name a folder")
-    results.read(args.results)  # a file that cannot be added to is named now, not after the run
+    check_writable("--out", args.out)
+    results.check(args.results)
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if not args.cache_limit >= 0:
@@ -148,7 +149,7 @@ def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
     print(f"\n{title(dataset, chosen, variant, device)}:\n{table(draws)}\n")
     print(f"{costs(scored, args.ensemble)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
     if not args.no_report:
-        folder = report.default_folder(next(iter(scored.values()))[0])
+        folder = report.default_folder(next(iter(scored.values()))[0], args.out)
         print(f"Report: {report.write(draws, args.ensemble, folder, dataset.reported)}")
 
 

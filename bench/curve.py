@@ -6,7 +6,7 @@ from pathlib import Path
 from sslm_core.errors import UserError
 
 from .plots import COLOURS, literal, logarithmic, new_figure, png
-from .records import read_json
+from .records import read_record
 
 SHARE = 0.95  # of the accuracy that all curves of a panel reach: the mark that the table times
 
@@ -15,7 +15,7 @@ def histories(out: Path) -> dict[tuple, dict[str, list[list[dict]]]]:
     """(data set, preset, protocol, device, plane) -> name of method and variant -> one history per seed."""
     panels: dict = {}
     for path in sorted(out.rglob("run.json")):
-        record = read_json(path)
+        record = read_record(path)
         if record.get("pretext"):
             panel = tuple(record[name] for name in ("dataset", "preset", "protocol", "device", "plane"))
             name = " ".join(filter(None, (record["method"], record["variant"])))

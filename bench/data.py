@@ -10,6 +10,7 @@ from sslm_core.exams import ExamSet, digest, file_digests, minority, read_exams,
 from sslm_core.files import locked
 
 from . import marks, phantom
+from .options import check_writable
 from .presets import Preset
 from .subset import DataConfig, labelled
 
@@ -90,7 +91,9 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
         taken.append(exams)
     train, reported = taken
     mend = "stratified by joint label (--set data.exams=N takes N of train)"
-    text = f"preset {preset.name} takes {' and '.join(notice)}, {mend}" if notice else ""
+    text = [f"preset {preset.name} takes {' and '.join(notice)}, {mend}"] if notice else []
+    if strays := [name for exams in (train, reported) for name in exams.strays]:
+        text.append(f"folders without a volume, ignored: {len(strays)}, as {strays[0]}")
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
     elif train.held is not None:  # the data set has a split of its own
@@ -100,7 +103,7 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
         if not 0 < count < len(train):
             raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
         tune, fit = stratified(train.truth, count, SPLIT_SEED)
-    return Dataset(name, code, train, reported, fit, tune, text, files, protocol).showing(preset.data)
+    return Dataset(name, code, train, reported, fit, tune, "; ".join(text), files, protocol).showing(preset.data)
 
 
 def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("data")) -> Dataset:
@@ -108,6 +111,7 @@ def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("da
     config = phantom.PhantomConfig(*preset.phantom, size=preset.frame)
     code = marks.digest(preset.phantom) if preset.embedded == "marks" else phantom.digest(config)
     root = home / f"{preset.embedded}-{code}"
+    check_writable("--data", home)
     with locked(home / f".{root.name}.lock"):  # of two runs that want it the second waits
         if preset.embedded == "marks":
             marks.make(root, preset.phantom)

@@ -3,7 +3,9 @@
 import argparse
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from tqdm import tqdm
 
 from sslm_core import kneemri
 from sslm_core.errors import UserError
-from sslm_core.exams import SPLITS, read_exams, read_labels
+from sslm_core.exams import SPLITS, likely, plane_folders, read_exams, read_labels
 from sslm_core.reading import check_folder, listed
 
 from .doctor_text import as_json, as_text
@@ -73,6 +75,7 @@ def diagnose(root: Path, workers: int, quiet: bool = False) -> Report:
             report.looks[seen.path] = seen
             bar.update()
     check_volumes(report)
+    check_axes(report)
     check_duplicates(report)
     check_labels(report)
     check_usable(report)
@@ -103,18 +106,19 @@ def survey_mrnet(report: Report) -> None:
                 expected.add(entry.name)
                 if rows := tried(report, "labels", read_labels, root / entry.name, default=None):
                     part.truth[entry.name[len(split) + 1 : -4]] = rows
-        for plane in tried(report, "layout", listed, root, root / split, default=[]) if (root / split).is_dir() else []:
-            if plane.is_dir():
-                part.volumes[plane.name] = volumes_of(report, root / split / plane.name, ".npy")
-            else:
-                strays(report, [plane.name], f"{split}/")
-        report.parts.append(part)
         known = {name for rows in part.truth.values() for name in rows}
+        if (root / split).is_dir():
+            planes, _ = tried(report, "layout", plane_folders, root, root / split, known, default=([], []))
+            part.volumes = {plane: volumes_of(report, root / split / plane, ".npy") for plane in planes}
+            inside = tried(report, "layout", listed, root, root / split, default=[])
+            strays(report, [entry.name for entry in inside if entry.name not in planes], f"{split}/")
+        report.parts.append(part)
         for label, rows in part.truth.items():
             if gone := sorted(known - rows.keys()):
                 report.error("labels", f"{root / f'{split}-{label}.csv'}: no row of {some(gone)}, which another label has")
         for plane, volumes in part.volumes.items():
-            compare(report, f"{root / split / plane}", known, volumes.keys(), f"{split}-*.csv", ".npy")
+            cause = partial(likely, folder=root / split / plane)
+            compare(report, f"{root / split / plane}", known, volumes.keys(), f"{split}-*.csv", ".npy", cause)
     strays(report, [entry.name for entry in top if entry.name not in expected], "")
 
 
@@ -129,7 +133,7 @@ def survey_kneemri(report: Report) -> None:
         part.truth[kneemri.LABEL] = {v: int(diagnoses[f"{v}.pck"] > 0) for v in part.volumes[kneemri.PLANE] if f"{v}.pck" in diagnoses}
         report.parts.append(part)
     found = {f"{v}.pck" for part in report.parts for v in part.volumes[kneemri.PLANE]}
-    compare(report, f"{root}/vol??", diagnoses.keys(), found, kneemri.TABLE, "")
+    compare(report, f"{root}/vol??", diagnoses.keys(), found, kneemri.TABLE, "", lambda *_: kneemri.elsewhere(root))
     where = defaultdict(set)
     for part in report.parts:
         for name in part.volumes[kneemri.PLANE]:
@@ -148,14 +152,16 @@ def volumes_of(report: Report, folder: Path, suffix: str) -> dict[str, Path]:
     return {entry.name[: -len(suffix)]: folder / entry.name for entry in entries if entry.name.endswith(suffix)}
 
 
-def compare(report: Report, where: str, listed_ids, found, table: str, suffix: str) -> None:
-    """Exams that only the table or only the folder has."""
+def compare(report: Report, where: str, listed_ids, found, table: str, suffix: str, cause: Callable) -> None:
+    """Exams that only the table or only the folder has; cause(missing, extra): why."""
     if not listed_ids:
         return  # there is no table; another check reports that
-    if missing := sorted(set(listed_ids) - set(found)):
-        report.error("missing", f"{where}/{missing[0]}{suffix}: missing, though {table} lists it: {some(missing)}")
-    if extra := sorted(set(found) - set(listed_ids)):
-        report.error("extra", f"{where}/{extra[0]}{suffix}: no row in {table}: {some(extra)}")
+    missing, extra = sorted(set(listed_ids) - set(found)), sorted(set(found) - set(listed_ids))
+    why = f"; {mend}" if (missing or extra) and (mend := cause(missing, extra)) else ""
+    if missing:
+        report.error("missing", f"{where}/{missing[0]}{suffix}: missing, though {table} lists it: {some(missing)}{why}")
+    if extra:
+        report.error("extra", f"{where}/{extra[0]}{suffix}: no row in {table}: {some(extra)}{why}")
 
 
 def strays(report: Report, names: list[str], where: str) -> None:
@@ -180,6 +186,18 @@ def check_volumes(report: Report) -> None:
             report.warn("range", f"{path}: values {seen.low} to {seen.high} only: scaled to 0..1 before it was saved as integers?")
         elif report.layout == "KneeMRI" and not 0 <= seen.low <= seen.high < 1 << 12:
             report.warn("range", f"{path}: values {seen.low} to {seen.high}, expected 12 bits (0..4095)")
+
+
+def check_axes(report: Report) -> None:
+    for part in report.parts:
+        for plane, volumes in part.volumes.items():
+            shapes = [report.looks[path].shape for path in volumes.values() if not report.looks[path].error]
+            odd = [(t, h, w) for t, h, w in shapes if t > min(h, w)]
+            if 2 * len(odd) > len(shapes):
+                (t, h, w), sizes = odd[0], len({shape[1:] for shape in shapes})
+                differ = f", in {sizes} sizes" if sizes > 1 else ""
+                report.warn("axes", f"{part.name}/{plane}: more frames than rows or columns, as {t} frames of {h} x {w}{differ}: axes in "
+                                    "the order [H, W, T]? save np.moveaxis(volume, -1, 0)")  # fmt: skip
 
 
 def check_duplicates(report: Report) -> None:

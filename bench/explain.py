@@ -165,7 +165,7 @@ def named(record: dict) -> str:
 def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
     """Scores every run and tells of it in a table; figures of Grad-CAM at the usual layer are kept, and put into results.csv."""
     usual = args.by == "gradcam" and args.layer == "auto"
-    results.read(args.results)  # a file that cannot be added to is named now
+    results.check(args.results)
     lines, compared = [], Comparison()
     for k, folder in enumerate(folders):
         began = time.monotonic()

@@ -136,5 +136,5 @@ def keep(folder: Path, result: dict) -> None:
 def read(folder: Path, record: dict) -> dict | None:
     """What is kept for this run; None where it was not scored so, or another run has since taken its place."""
     path = folder / FILE
-    found = read_json(path) if path.exists() else None
+    found = read_json(path, "delete it and explain again") if path.exists() else None
     return found if found and (found.get("version"), found.get("config")) == (VERSION, record["config"]) else None

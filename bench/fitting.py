@@ -1,4 +1,4 @@
-"""A GPU whose memory is full: which batch would have fitted."""
+"""A memory that is full: which batch would have fitted."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -7,7 +7,8 @@ import torch
 
 from sslm_core import ranks
 from sslm_core.frames import Progress
-from sslm_core.sslm import SSLMConfig
+
+from .methods import METHODS, Cell, frozen_by
 
 STEPS = 3  # that a batch must take to count as fitting: the optimiser's own memory is there from the second on
 
@@ -30,23 +31,27 @@ class Watch:
             yield item
 
 
-def advice(method: Callable, cell, loop: str) -> str:
-    """One line for a `method` whose `loop` (pretext, downstream or another) has run out of the GPU's memory on `cell`, a Cell."""
-    full = f"the GPU's memory is full ({loop})"
+def advice(full: str, name: str, cell: Cell, loop: str) -> str:
+    """One line for method `name` whose `loop` (pretext, downstream or another) has run out of memory on `cell`. full: as memory_full."""
+    part = "finetune" if loop == "downstream" and not frozen_by(name, cell.config) else loop
+    gpu, full = "GPU" in full, f"{full} ({loop})"
+    if not gpu:  # trying batches could have the system kill this process
+        batch = f"{part}.batch (now {getattr(cell.config, part).batch}), " if hasattr(cell.config, part) else ""
+        return f"{full}; set smaller {batch}clip.frames or encoder, use --jobs 1, or a machine with more memory"
     if ranks.world() > 1:
         return f"{full}, of rank {ranks.rank()}; use a smaller batch, or more GPUs"
     if loop not in ("pretext", "downstream"):
         return f"{full}; use --store stream, a smaller preset or another GPU"
-    batch = getattr(cell.config, loop).batch
+    batch = getattr(cell.config, part).batch
     while batch := batch // 2:
         torch.cuda.empty_cache()
-        if fits(method, cell, loop, batch):
-            return f"{full}; a batch of {batch} fits: --set {loop}.batch={batch}"
+        if fits(METHODS[name], cell, loop, part, batch):
+            return f"{full}; a batch of {batch} fits: --set {part}.batch={batch}"
     return f"{full}, with a batch of 1 too; use a smaller encoder (--set encoder=...) or another GPU"
 
 
-def fits(method: Callable, cell, loop: str, batch: int) -> bool:
-    config: SSLMConfig = replace(cell.config, **{loop: replace(getattr(cell.config, loop), batch=batch)})
+def fits(method: Callable, cell: Cell, loop: str, part: str, batch: int) -> bool:
+    config = replace(cell.config, **{part: replace(getattr(cell.config, part), batch=batch)})
     trial = replace(cell, config=config, progress=Watch(cell.progress, loop), resume=None)  # leaves no checkpoint
     if loop == "pretext":
         trial = replace(trial, shared=lambda name, train: (train(None), 0.0))

@@ -10,7 +10,7 @@ from sslm_core.frames import FrameStore, offsets_of
 from . import cost
 from .methods import frozen_by, pretext_of
 from .presets import Preset
-from .records import RECORD, read_json
+from .records import RECORD, read_json, read_record
 from .run import Job, prepare, resolved
 from .speed_pretext import Step
 from .throughput import median_seconds
@@ -27,8 +27,8 @@ class Forecast:
         self.paid = {shared_by(job) for job in jobs if job.finished()}
         self.measured = 0
         for path in sorted(jobs[0].home.rglob("run.json")):
-            record = read_json(path)
-            if record.get("record") == RECORD:
+            if read_json(path).get("record") == RECORD:
+                record = read_record(path)
                 for kind in (kind_of(record["variant"]), None):
                     key = record["preset"], record["device"], record["method"], kind
                     self.known.setdefault(key, []).append(record)

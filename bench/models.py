@@ -20,6 +20,7 @@ from .methods import METHODS, PARTS, Cell
 from .records import read_json, read_record, read_scores
 
 MODEL = "model.pt"
+AGAIN = "run the cell again with --force"
 LAYOUT = "runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE"
 
 
@@ -37,14 +38,18 @@ class Stored:
         return self.record["settings"]["frame"]
 
 
+def digest(model: ClipModel) -> str:
+    """Of all that the model's scores depend on."""
+    return fingerprint(model, getattr(model.backbone, "layer", ""))
+
+
 def keep(home: Path, folder: Path, model: ClipModel) -> None:
     """Stores `model` in `folder`. Cells with the same frozen backbone share one file of it in `home`."""
     state = {part: getattr(model, part).state_dict() for part in PARTS}
     state |= {"frozen": model.frozen, "layer": getattr(model.backbone, "layer", "")}
     if model.frozen:
         path = home / "backbones" / f"{fingerprint(model.backbone)}.pt"
-        if not path.exists():
-            save(path, state["backbone"])
+        save(path, state["backbone"])  # over one that is there too: it may be damaged
         state["backbone"] = path.name
     save(folder / MODEL, state)
 
@@ -60,22 +65,29 @@ def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
     """The model of the finished cell in `folder`. Raises UserError where it is not whole."""
     record = record_of(folder)
     if not (folder / MODEL).is_file():
-        raise UserError(f"{folder / MODEL}: no such file; run the cell again with --force")
-    state = load(folder / MODEL)
+        raise UserError(f"{folder / MODEL}: no such file; {AGAIN}")
+    state = load(folder / MODEL, AGAIN)
     try:
         if record["method"] not in METHODS:
             raise UserError(f"{folder / 'run.json'}: method {record['method']} is none of {', '.join(METHODS)}")
         if isinstance(state["backbone"], str):
-            state["backbone"] = load(folder.parents[1] / "backbones" / Path(state["backbone"]).name)
+            shared = folder.resolve().parents[1] / "backbones" / Path(state["backbone"]).name
+            if not shared.is_file():
+                raise UserError(f"{shared}: no such file, which {folder / MODEL} needs; copy the folder backbones of the runs that it "
+                                f"comes from to {shared.parent}, or {AGAIN}")  # fmt: skip
+            state["backbone"] = load(shared, AGAIN)
         config = restored(SSLMConfig, record["settings"])
         none, frame = torch.empty(0, dtype=torch.int64), record["settings"]["frame"]
         store = FrameStore(torch.empty(0, frame, frame, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)).to(device)
         cell = Cell(config, store, torch.empty(0, len(record["labels"])), none, none, record["seed"], quiet, None, None,
                     lambda name, train: (Pretrained(new_encoder(config.encoder, record["seed"])), 0.0), state)  # fmt: skip
-        return Stored(METHODS[record["method"]](cell).model, config, record)
+        model = METHODS[record["method"]](cell).model
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise UserError(f"{folder / MODEL}: not the model that run.json tells of ({reason}); run the cell again with --force") from None
+        raise UserError(f"{folder / MODEL}: not the model that run.json tells of ({reason}); {AGAIN}") from None
+    if record.get("model", digest(model)) != digest(model):  # earlier records hold no digest
+        raise UserError(f"{folder / MODEL}: changed since the run that run.json tells of; put the file of that run back, or {AGAIN}")
+    return Stored(model, config, record)
 
 
 def cells(given: Path) -> list[Path]:
@@ -93,7 +105,7 @@ def siblings(folder: Path, record: dict) -> dict[str, Path]:
     for path in folder.resolve().parent.glob("*/run.json"):
         other = read_json(path)
         if all(other.get(name) == record[name] for name in common):
-            found[other["plane"]] = path.parent
+            found[other.get("plane")] = path.parent
     return {plane: found[plane] for plane in record["planes"] if plane in found}
 
 
@@ -111,7 +123,7 @@ def reported(folder: Path, record: dict, data: Path | None) -> ExamSet:
     if not root.is_dir():
         raise UserError(f"{folder}: the exams of {record['dataset']} ({record['digest']}) are not in {root}; name their folder with --data")
     exams = _reported(root)
-    ids, truth, _ = read_scores(folder / "scores.csv")["reported"]
+    ids, truth, _ = read_scores(folder / "scores.csv", record["labels"])["reported"]
     if set(ids) <= set(exams.ids) and exams.labels == tuple(record["labels"]) and set(record["planes"]) <= set(exams.planes):
         exams = exams.subset([exams.ids.index(name) for name in ids])
         if (exams.truth == truth).all():

@@ -1,5 +1,8 @@
 """What several verbs take on the command line, checked."""
 
+import tempfile
+from pathlib import Path
+
 import torch
 
 from sslm_core.errors import UserError
@@ -15,12 +18,26 @@ def device_of(name: str) -> str:
     return name
 
 
+def check_writable(option: str, folder: Path) -> None:
+    """Raises UserError where no file can be made in `folder`: named before the work, not after it."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UserError(f"{option}: {folder} cannot be written ({error.strerror}); name another place with {option}") from None
+
+
+def words(text: str) -> list[str]:
+    """Of a comma-separated option."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def listed(given: str | None, default, known, option: str) -> list[str]:
     """The names of a comma-separated option, each of which must be known."""
     if not given:
         return list(default)
-    names = given.split(",")
-    for name in names:
+    names = words(given)
+    for name in names or [given]:
         if name not in known:
             raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
     return list(dict.fromkeys(names))
@@ -28,10 +45,10 @@ def listed(given: str | None, default, known, option: str) -> list[str]:
 
 def seeds_of(given: str | None, default) -> list[int]:
     """The numbers of --seeds."""
-    return list(dict.fromkeys(map(seed_number, given.split(",")))) if given else list(default)
+    return list(dict.fromkeys(map(seed_number, words(given) or [given]))) if given else list(default)
 
 
 def seed_number(text: str) -> int:
-    if not text.strip().isdecimal():
+    if not text.isdecimal():
         raise UserError(f"--seeds {text}: expected whole numbers, comma-separated")
     return int(text)

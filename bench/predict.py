@@ -7,6 +7,7 @@ and calibration were chosen on tune too. No figure of it is a diagnosis.
 import argparse
 import json
 import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
 
 
-def main(args: argparse.Namespace) -> None:
-    readers = Readers.of(args.run, prepared(args.device, args.run))
+def main(args: argparse.Namespace) -> int:
+    """0: every exam is answered, 2: some cannot be; these are named, the others are answered."""
+    readers, code = Readers.of(args.run, prepared(args.device, args.run)), 0
     for name, volumes in exams_of(args.paths, args.plane or readers.plane, readers.planes):
-        answer = readers.answer(name, volumes)
+        try:
+            answer = readers.answer(name, volumes)
+        except UserError as error:
+            print("error:", printable(str(error)), file=sys.stderr)
+            code = 2
+            continue
         print(json.dumps(answer) if args.json else text(answer), flush=True)
         if args.overlay:
             readers.draw(args.overlay, name, volumes)
+    return code
 
 
 def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tuple[str, dict[str, Path]]]:
@@ -90,7 +98,7 @@ class Readers:
         models, tune, ids, truth = {}, {}, None, None
         for plane, other in siblings(folder, first.record).items():
             models[plane] = first if plane == first.record["plane"] else stored(other, device)
-            some, now, tune[plane] = read_scores(other / "scores.csv")["tune"]
+            some, now, tune[plane] = read_scores(other / "scores.csv", first.record["labels"])["tune"]
             if ids not in (None, some):
                 raise UserError(f"{other}: not tuned on the exams of {folder}; run both again with --force")
             ids, truth = some, now

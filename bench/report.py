@@ -57,10 +57,11 @@ def home(first: Scored) -> Path:
     return first.folders[0].parents[1]
 
 
-def default_folder(first: Scored) -> Path:
-    """OUT/DATA/report-PRESET, and what else tells comparisons apart."""
+def default_folder(first: Scored, out: Path) -> Path:
+    """OUT/DATA/report-PRESET, and what else tells comparisons apart. Where `out` is a folder within DATA, in that."""
     more = [first.key[name] for name, usual in (("protocol", PROTOCOLS[0]), ("variant", ""), ("device", "cpu")) if first.key[name] != usual]
-    return home(first) / "-".join(["report", first.key["preset"], *more])
+    inside = home(first).resolve().is_relative_to(out.resolve())
+    return (home(first) if inside else out) / "-".join(["report", first.key["preset"], *more])
 
 
 def about(methods: dict[str, list[Scored]], first: Scored) -> str:
@@ -87,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
     group = compare.chosen(groups, args.of, args.out)
     methods, notes = named(groups[group], args.methods, group)
     first = next(iter(methods.values()))[0]
-    folder = args.to or default_folder(first)
+    folder = args.to or default_folder(first, args.out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--to {folder}: is a file; name a folder")
     print(write(compare.drawn(methods, args.ensemble), args.ensemble, folder, exams_of(args.data, first), notes))

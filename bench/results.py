@@ -15,7 +15,8 @@ from sslm_core.files import drop_unfinished, locked, write_atomic
 from sslm_core.pretext import least_loss
 
 from . import explain_score, intervals, metrics, pointing
-from .records import read_json, read_record, read_scores
+from .options import check_writable
+from .records import read_record, read_scores
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
@@ -54,11 +55,11 @@ class Scored:
     """Stored scores of one method, variant and seed: its planes and their ensembles, all on the same exams."""
 
     def __init__(self, folders: list[Path]):
-        found = [(read_json(folder / "run.json"), folder) for folder in folders]
+        found = [(read_record(folder / "run.json"), folder) for folder in folders]
         found.sort(key=lambda pair: pair[0]["plane"])
         self.records = {record["plane"]: record for record, _ in found}
         self.folders = [folder for _, folder in found]
-        stored = {record["plane"]: read_scores(folder / "scores.csv") for record, folder in found}
+        stored = {record["plane"]: read_scores(folder / "scores.csv", record["labels"]) for record, folder in found}
         record, home = found[0]
         first = stored[record["plane"]]
         for other, folder in found:
@@ -182,7 +183,7 @@ def read(path: Path) -> list[dict]:
     if not path.exists():
         return []
     try:
-        return parsed(path.read_bytes().decode(), str(path))
+        return parsed(path.read_bytes().decode("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable csv file ({error}); move it away to start a new one") from None
 
@@ -194,13 +195,21 @@ def parsed(content: str, path: str) -> list[dict]:
         rows = list(table)
     except csv.Error as error:
         raise UserError(f"{path}: not a readable csv file ({error}); move it away to start a new one") from None
-    names = set(table.fieldnames or ())
+    if not table.fieldnames:
+        raise UserError(f"{path}: is empty; delete it to start a new one")
+    names = set(table.fieldnames)
     odd = sorted((names ^ set(COLUMNS)) - (LATER - names))
     if not odd and any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: a row has more or fewer cells than the header; move the file away to start a new one")
     if odd:
         raise UserError(f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a new one")
     return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
+
+
+def check(path: Path) -> None:
+    """Raises UserError where rows cannot be added to the file: named before the run, not after it."""
+    check_writable("--results", path.parent)
+    read(path)
 
 
 def upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool] = lambda row: False) -> None:
@@ -220,7 +229,7 @@ def _upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool]) -> No
         table[tuple(row[name] for name in KEY)] = row
 
     def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="") as file:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             out.writeheader()
             out.writerows(table[key] for key in sorted(table))

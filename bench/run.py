@@ -19,7 +19,7 @@ from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume, load, save
 from sslm_core.downstream import predict
 from sslm_core.encoder import Encoder
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, memory_full
 from sslm_core.exams import ExamSet
 from sslm_core.features import Features
 from sslm_core.files import drop_unfinished, locked, write_atomic
@@ -33,7 +33,7 @@ from .data import Dataset
 from .fitting import Watch, advice
 from .machine import commit, cores, processor
 from .methods import METHODS, Cell, Outcome
-from .models import keep
+from .models import digest, keep
 from .presets import Preset
 from .records import RECORD, read_json, write_scores
 from .throughput import prediction, synchronise
@@ -130,11 +130,14 @@ def run(job: Job, progress: Progress) -> float:
                 Cache(job.home / "features", job.cache, job.frames()),
                 lambda name, train: shared_encoder(job, config, name, train),
                 shown=(torch.from_numpy(dataset.labelled), torch.from_numpy(dataset.judged)))  # fmt: skip
-    outcome = None
-    with contextlib.suppress(torch.cuda.OutOfMemoryError):
+    full = ""
+    try:
         outcome = METHODS[job.method](cell)
-    if outcome is None:  # only now what the error held is free
-        raise UserError(advice(METHODS[job.method], cell, watch.loop))
+    except (RuntimeError, MemoryError) as error:
+        if not (full := memory_full(error)):
+            raise
+    if full:  # only now what the error held is free
+        raise UserError(advice(full, job.method, cell, watch.loop))
     synchronise(device)
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
     reported = frames_of(packed, dataset.reported, job, progress).to(device, job.store)
@@ -151,6 +154,7 @@ def run(job: Job, progress: Progress) -> float:
         "planes": dataset.train.planes,
         "record": RECORD,
         "config": job.config(),
+        "model": digest(outcome.model),
         "labels": dataset.train.labels,
         "minority": dataset.minority.tolist(),
         "fit_exams": len(dataset.labelled),

@@ -162,7 +162,7 @@ def difference(one: Drawn, other: Drawn, figure: str, label: int) -> intervals.E
 
 def write(path: Path, table: list[dict]) -> None:
     def to(temporary: Path) -> None:
-        with open(temporary, "w", newline="") as file:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             out.writeheader()
             out.writerows({name: text(row.get(name)) for name in COLUMNS} for row in table)
@@ -174,13 +174,13 @@ def read(path: Path) -> tuple[list[dict], str]:
     """What `write` has stored, and the label whose rows are compared."""
     numbers = {name for name in COLUMNS if name.startswith(tuple(FIGURES)) and not name.endswith("verdict")}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             stored = list(csv.DictReader(file))
         if not stored or set(stored[0]) != set(COLUMNS):
             raise ValueError("another header")
         table = [{name: float(cell or "nan") if name in numbers else cell for name, cell in row.items() if cell or name != "against"}
                  for row in stored]  # fmt: skip
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not a study's table ({error}); run `python -m bench ablate` again") from None
     return table, next((row["label"] for row in table if "against" in row), MACRO)
 

@@ -11,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from sslm_core import ranks
@@ -38,7 +37,7 @@ def claimed(out: Path, dataset: Dataset, shard: str = "") -> Iterator[None]:
     for home in sorted(out.glob("*-" + 12 * "[0-9a-f]")):
         name, code = home.name[:-13], home.name[-12:]
         if name == dataset.name and code != dataset.digest and (home / FILES).exists():
-            stored = read_json(home / FILES)
+            stored = read_json(home / FILES, "use another --out, or move its folder away")
             changed = sorted(file for file in stored.keys() | dataset.files.keys() if stored.get(file) != dataset.files.get(file))
             what = f"{changed[0]} differs ({len(changed)} such)" if changed else "its labels differ"
             raise UserError(f"{dataset.train.root}: changed since the runs in {home}: {what}, digest {dataset.digest} instead of {code}; "
@@ -109,8 +108,6 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
                 more = f", {estimate(running.values(), seconds, workers)}" if seconds else ""
                 say(f"... {time.monotonic() - began:.0f} s, {left} of {len(jobs)} cells to go{more}")
         pool.shutdown()
-    except torch.cuda.OutOfMemoryError:
-        raise UserError("the GPU's memory is full; use --jobs 1, a smaller preset or another GPU") from None
     except BrokenProcessPool:
         raise UserError("a worker process was killed (out of memory?); run again to go on, with fewer --jobs") from None
     except BaseException:

@@ -11,6 +11,7 @@ from sslm_core.errors import UserError
 from sslm_core.pretext import RECIPES
 from sslm_core.sslm import SSLMConfig
 
+from .options import words
 from .subset import DataConfig
 
 WHOLE = {  # names that stand for several fields: path -> (its values, how a config takes one)
@@ -21,7 +22,7 @@ WHOLE = {  # names that stand for several fields: path -> (its values, how a con
 
 def canonical(text: str) -> str:
     """The one spelling of a variant, as folders and results.csv name it: sorted, joined by commas."""
-    pairs = [pair.strip() for pair in text.split(",") if pair.strip()]
+    pairs = words(text)
     paths = [pair.split("=")[0] for pair in pairs]
     for path in paths:
         if paths.count(path) > 1:

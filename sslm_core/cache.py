@@ -4,7 +4,6 @@ Whoever writes or maps a file holds a shared lock on it, so no process removes w
 """
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
-from .files import locked
+from .files import LOCK_EX, LOCK_NB, LOCK_SH, lock, locked
 
 HEADER = 128  # bytes, of a .npy file of this kind
 
@@ -49,7 +48,7 @@ class Cache:
                     return None, 0.0
                 part = path.with_name(f".{name}.{os.getpid()}.tmp")
                 file = open(part, "wb")
-                fcntl.flock(file, fcntl.LOCK_SH)
+                lock(file, LOCK_SH)
                 total = sum(sizes[:items])
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (total, *shape)})
                 file.flush()
@@ -82,7 +81,7 @@ class Cache:
             if total + wanted <= self.limit and path.suffix == ".npy":
                 break
             with contextlib.suppress(FileNotFoundError, BlockingIOError), open(path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, LOCK_EX | LOCK_NB)
                 path.unlink()
                 path.with_suffix(".seconds").unlink(missing_ok=True)
                 total -= used[path].st_size
@@ -91,7 +90,7 @@ class Cache:
 
 def _mapped(path: Path) -> np.memmap:
     file = open(path, "rb")
-    fcntl.flock(file, fcntl.LOCK_SH)
+    lock(file, LOCK_SH)
     array = np.load(path, mmap_mode="c")  # copy on write: torch wants a writable array, the file never changes
     array.in_use = file  # the lock lasts as long as the array
     return array

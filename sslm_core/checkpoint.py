@@ -16,12 +16,12 @@ def save(path: Path, state: dict) -> None:
     write_atomic(path, lambda temporary: torch.save(state, temporary))
 
 
-def load(path: Path) -> dict:
+def load(path: Path, mend: str = "delete it to start anew") -> dict:
     """A checkpoint's state on the CPU. Only tensors and plain containers are admitted: loading executes nothing."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start anew") from None
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}); {mend}") from None
 
 
 class Resume:

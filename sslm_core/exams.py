@@ -10,7 +10,7 @@ import hashlib
 import io
 import tokenize
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class ExamSet:
     shapes: np.ndarray
     files: tuple[str, ...] = ()  # below root, where they do not follow from split, plane and id
     held: np.ndarray | None = None  # bool [E]: train exams that the data set itself holds out to choose by
+    strays: tuple[str, ...] = ()  # folders that were taken for no plane
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -186,27 +187,52 @@ def read_labels(path: Path) -> dict[str, int]:
 # -- a data set -------------------------------------------------------------------------------------------------------
 
 
+def plane_folders(root: Path, folder: Path, ids: Container[str]) -> tuple[list[str], list[str]]:
+    """(planes, strays) in the folder of a split: a folder without a volume is a stray, as file servers leave some."""
+    planes, strays = [], []
+    for entry in listed(root, folder):
+        if entry.is_dir():
+            files = [file.name for file in listed(root, Path(entry.path)) if not Path(file.path).is_dir()]
+            # named as an exam, but .npz: meant as a plane
+            held = any(name.endswith(".npy") or name.split(".")[0] in ids for name in files)
+            (planes if held else strays).append(entry.name)
+    return planes, strays
+
+
+def likely(missing: Sequence[str], extra: Sequence[str], folder: Path) -> str:
+    """Why exams have no volume in `folder`, and volumes no row: the mend, empty where the cause is not known."""
+    short = {name.lstrip("0"): name for name in extra}
+    named = {path.name.split(".")[0]: path.name for path in folder.iterdir() if not path.name.endswith(".npy")}
+    for name in missing:
+        if name.lstrip("0") in short:
+            there = short[name.lstrip("0")]
+            return f"the csv has {name}, the file is {there}.npy (spreadsheets drop leading zeros); write the ids as the files are named"
+        if name in named:
+            return f"there is {named[name]}; save it as {name}.npy"
+    return ""
+
+
 def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, int]] = volume_shape) -> ExamSet:
     """The exams of `root`/`split`, every volume's header checked. Strays (hidden files, other suffixes) are ignored."""
     folder = root / split
     top = listed(root, root)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; DATA needs train/PLANE/ID.npy and valid/PLANE/ID.npy")
-    planes = [entry.name for entry in listed(root, folder) if entry.is_dir()]
-    if not planes:
-        raise UserError(f"{folder}: holds no plane folder; volumes belong into {folder}/PLANE/ID.npy")
     tables = {t.name[len(split) + 1 : -4]: root / t.name for t in top if t.name.startswith(f"{split}-") and t.name.endswith(".csv")}
     if not tables:
         raise UserError(f"{root}: no {split}-LABEL.csv; one csv of `id,0|1` rows per label is needed")
     columns = {label: read_labels(path) for label, path in tables.items()}
     labels = tuple(tables)
+    ids = tuple(sorted(columns[labels[0]]))
+    planes, strays = plane_folders(root, folder, ids)
+    if not planes:
+        raise UserError(f"{folder}: holds no plane folder; volumes belong into {folder}/PLANE/ID.npy")
     for names, what in ((ENSEMBLES, planes), ((MACRO,), labels)):
         for name in what:
             if name in names:
                 raise UserError(f"{root}: no plane or label may be called {name}, which names a row of the results; rename it")
             if not name.isprintable():
                 raise UserError(f"{root}: the name {name!r} of a plane or label cannot be printed; rename it")
-    ids = tuple(sorted(columns[labels[0]]))
     for label in labels[1:]:
         odd = sorted(set(ids) ^ set(columns[label]))
         if odd:
@@ -215,14 +241,16 @@ def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, i
     for p, plane in enumerate(planes):
         volumes = {entry.name[:-4] for entry in listed(root, folder / plane) if entry.name.endswith(".npy")}
         extra, missing = sorted(volumes - set(ids)), sorted(set(ids) - volumes)
-        if extra:
-            raise UserError(f"{folder / plane / extra[0]}.npy: no row in {tables[labels[0]].name} ({len(extra)} such); label it or move it")
-        if missing:
-            raise UserError(f"{folder / plane / missing[0]}.npy: missing, though {tables[labels[0]].name} lists it ({len(missing)} such)")
+        if extra or missing:
+            where, mend = folder / plane / (extra or missing)[0], likely(missing, extra, folder / plane)
+            if extra:
+                raise UserError(f"{where}.npy: no row in {tables[labels[0]].name} ({len(extra)} such); {mend or 'label it or move it'}")
+            raise UserError(f"{where}.npy: missing, though {tables[labels[0]].name} lists it ({len(missing)} such); "
+                            f"{mend or 'add the file or take the exam out of the csv files'}")  # fmt: skip
         for e, name in enumerate(ids):
             shapes[p, e] = shape(folder / plane / f"{name}.npy")
     truth = np.array([[columns[label][name] for label in labels] for name in ids], np.uint8)
-    return ExamSet(root, split, ids, tuple(planes), labels, truth, shapes)
+    return ExamSet(root, split, ids, tuple(planes), labels, truth, shapes, strays=tuple(f"{split}/{name}" for name in strays))
 
 
 def read_exams(root: Path | str, shape: Callable[[Path], tuple[int, int, int]] = volume_shape) -> tuple[ExamSet, ExamSet]:
@@ -234,6 +262,10 @@ def read_exams(root: Path | str, shape: Callable[[Path], tuple[int, int, int]] =
 
     root = Path(root)
     check_folder(root)
+    if not (root / "train").exists() and not kneemri.recognised(root):
+        for entry in listed(root, root):
+            if entry.is_dir() and ((Path(entry.path) / "train").is_dir() or kneemri.recognised(Path(entry.path))):
+                raise UserError(f"{root}: the data set lies one folder deeper; name {entry.path}")
     if kneemri.recognised(root):
         train, reported = kneemri.read_folders(root, shape)
     else:

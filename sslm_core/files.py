@@ -1,14 +1,21 @@
 """Files that are whole or absent, and locks between processes. No torch: what only writes files starts fast."""
 
 import contextlib
-import fcntl
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import UserError
+
+try:
+    import fcntl
+except ModuleNotFoundError:
+    raise UserError("this suite runs on Linux and macOS; on Windows, run it inside WSL") from None
+
+LOCK_SH, LOCK_EX, LOCK_NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_NB
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -35,12 +42,22 @@ def drop_unfinished(folder: Path, name: str = "*") -> None:
         left.unlink(missing_ok=True)
 
 
+def lock(file: IO, how: int) -> None:
+    """Holds until `file` is closed. Raises BlockingIOError where another process holds it, UserError where there are no locks."""
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:  # some network file systems
+        raise UserError(f"{file.name}: its file system has no locks ({error.strerror}); choose a folder on a local disk") from None
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Only one process at a time is inside; the lock goes with its process, however that ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, LOCK_EX)
         yield
 
 
@@ -50,7 +67,7 @@ def held(path: Path, together: bool = False) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            lock(file, (LOCK_SH if together else LOCK_EX) | LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             who = file.read(200).decode(errors="replace") or "another process"

@@ -66,12 +66,23 @@ def find_volumes(root: Path) -> dict[str, str]:
     return found
 
 
+def elsewhere(root: Path) -> str:
+    """Where .pck files lie that are not where they should be: the mend, empty where there are none."""
+    found = {str(path.parent.relative_to(root)) for path in root.rglob("*.pck")} - set(sum(FOLDERS.values(), ()))
+    if not found:
+        return ""
+    named = ["DATA itself" if name == "." else name for name in sorted(found)[:3]]
+    return (f"expected .pck files in vol01 to vol10 right below DATA, found some in {', '.join(named)}{' and more' * (len(found) > 3)}; "
+            "move them, as the authors' archive has them")  # fmt: skip
+
+
 def read_folders(root: Path, shape: Callable[[Path], tuple[int, int, int]]) -> tuple[ExamSet, ExamSet]:
     """(train with the authors' validation exams held out, test). Raises UserError where a file or a row is missing."""
     diagnoses, found = read_diagnoses(root / TABLE), find_volumes(root)
     extra, missing = sorted(found.keys() - diagnoses.keys()), sorted(diagnoses.keys() - found.keys())
     if missing:
-        raise UserError(f"{root}/vol??/{missing[0]}: missing, though {TABLE} lists it ({len(missing)} such)")
+        mend = elsewhere(root) or "fetch it again or take its row out"
+        raise UserError(f"{root}/vol??/{missing[0]}: missing, though {TABLE} lists it ({len(missing)} such); {mend}")
     if extra:
         raise UserError(f"{root / found[extra[0]] / extra[0]}: no row in {TABLE} ({len(extra)} such); label it or move it")
     sets = []

@@ -20,7 +20,7 @@ from bench.study_file import read_study
 from bench.study_table import COLUMNS
 from bench.sweep import claimed
 from sslm_core.errors import UserError
-from tests.conftest import write_exams
+from tests.conftest import LABELS, write_exams
 from tests.test_bench import TINY
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
@@ -192,7 +192,7 @@ def test_methods_see_the_same_exams_and_share_encoders_and_maps(study_run):
     assert len(list(study_run.rglob("features/*.npy"))) == 6  # of each: fit, tune, reported
     for draw in ("", "data.draw=1,"):
         both = [cells[f"{method}-{draw}data.labels=0.25-axial-s0-cpu"] for method in ("sslm", "random")]
-        tune = [read_scores(cell / "scores.csv")["tune"][0] for cell in both]
+        tune = [read_scores(cell / "scores.csv", LABELS)["tune"][0] for cell in both]
         assert tune[0] == tune[1] and len(tune[0]) == 4 and read_json(both[0] / "run.json")["fit_exams"] == 11
     whole, half = (read_json(cells[f"sslm-{v}axial-s0-cpu"] / "run.json") for v in ("", "data.labels=0.25-"))
     assert whole["fit_exams"] == 45 and half["pretext"] == whole["pretext"] and half["minority"] == whole["minority"]

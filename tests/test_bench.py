@@ -19,6 +19,7 @@ from sslm_core.errors import UserError
 from sslm_core.jigsaw import JigsawConfig
 from sslm_core.pretext import PretextConfig
 from sslm_core.sslm import SSLMConfig
+from tests.conftest import LABELS
 
 TINY = presets.Preset(
     name="tiny",
@@ -131,7 +132,7 @@ def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
         before, after = (json.loads(stored(out, "run.json")[name].read_text()) for out in outs)
         for key in ("chosen", "minority", "fit_exams"):
             assert before[key] == after[key]
-        before, after = (read_scores(stored(out, "scores.csv")[name]) for out in outs)
+        before, after = (read_scores(stored(out, "scores.csv")[name], LABELS) for out in outs)
         assert (before["reported"][1] != after["reported"][1]).all()
         for split in ("tune", "reported"):
             assert before[split][0] == after[split][0] and (before[split][2] == after[split][2]).all()
@@ -143,7 +144,7 @@ def test_as_published_chooses_on_the_reported_exams(exams_folder, tmp_path, caps
     assert {row["protocol"] for row in read(tmp_path / "results.csv")} == {"as-published"}
     for path in stored(tmp_path, "scores.csv").values():
         assert path.parent.parent.name == "tiny-as-published"
-        scores = read_scores(path)
+        scores = read_scores(path, LABELS)
         assert scores["tune"][0] == scores["reported"][0] and len(scores["tune"][0]) == 8
         assert abs(scores["tune"][2] - scores["reported"][2]).max() < 1e-6
     record = json.loads(stored(tmp_path, "run.json")["sslm-axial-s0-cpu"].read_text())
@@ -206,7 +207,7 @@ def test_both_ensembles_are_stored_and_either_is_shown(first_run, exams_folder, 
 @pytest.mark.parametrize("limit", ["0", "0.00001"])
 def test_a_small_cache_changes_no_score(first_run, exams_folder, tmp_path, limit):
     assert bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--cache-limit", limit) == 0
-    a, b = (read_scores(stored(out, "scores.csv")["sslm-axial-s0-cpu"])["reported"][2] for out in (first_run, tmp_path))
+    a, b = (read_scores(stored(out, "scores.csv")["sslm-axial-s0-cpu"], LABELS)["reported"][2] for out in (first_run, tmp_path))
     assert abs(a - b).max() < 1e-4
 
 

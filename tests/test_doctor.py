@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
+from bench.data import open_dataset
 from bench.doctor import in_order
+from sslm_core.errors import UserError
+from sslm_core.exams import read_exams
 from tests.conftest import write_exams
+from tests.test_bench import TINY
 from tests.test_exams import CASES, archive, no_folder, volume
 from tests.test_kneemri import CASES as KNEE_CASES
 from tests.test_kneemri import first, hostile, write_kneemri
@@ -192,3 +196,49 @@ def test_order_is_told_from_chance():
     assert not any(in_order(random.integers(0, 2, 100)) for _ in range(1000))
     assert in_order(np.arange(100) >= 50) and in_order(np.arange(100) >= 80)
     assert not in_order(np.zeros(100, int)) and not in_order(np.arange(0)) and not in_order(np.arange(4) >= 2)
+
+
+def test_a_folder_without_a_volume_is_a_stray(exams, capsys):
+    (exams / "train" / "@eaDir" / "0001.npy").mkdir(parents=True)  # a file server's, with a folder for each file
+    (exams / "valid" / "axial" / "@eaDir").mkdir()
+    code, out = doctor(exams, capsys)
+    assert code == 0 and "note: ignored: train/@eaDir" in out and "note: ignored: valid/axial/@eaDir" in out
+    assert read_exams(exams)[0].planes == ("axial", "sagittal")
+    assert "folders without a volume, ignored: 1, as train/@eaDir" in open_dataset(exams, "exams", TINY).notice
+
+
+def test_axes_in_another_order_are_a_warning(tmp_path, capsys):
+    root = write_exams(tmp_path / "exams", train=80, valid=60, size=12, planes=("axial",))
+    for path in root.rglob("*.npy"):
+        np.save(path, np.moveaxis(np.load(path), 0, -1))
+    code, out = doctor(root, capsys)
+    assert code == 1 and "axes in the order [H, W, T]? save np.moveaxis" in out and "12 frames of 12 x" in out and "sizes: axes" in out
+
+
+def short(root):
+    """As a spreadsheet saves them."""
+    for path in root.glob("*.csv"):
+        path.write_text("".join(f"{int(line.split(',')[0])},{line.split(',')[1]}\n" for line in path.read_text().split()))
+
+
+def zipped(root):
+    for path in (root / "train" / "axial").glob("*.npy"):
+        path.rename(path.with_suffix(".npz"))
+
+
+@pytest.mark.parametrize("spoil, told", [
+    (short, "the csv has 0, the file is 0000.npy (spreadsheets drop leading zeros); write the ids as the files are named"),
+    (zipped, "there is 0000.npz; save it as 0000.npy"),
+])  # fmt: skip
+def test_the_likely_cause_is_named(exams, capsys, spoil, told):
+    spoil(exams)
+    code, out = doctor(exams, capsys)
+    assert code == 2 and told in out
+    with pytest.raises(UserError) as error:
+        read_exams(exams)
+    assert told in str(error.value)
+
+
+def test_a_data_set_one_folder_deeper_is_named(exams, capsys):
+    code, out = doctor(exams.parent, capsys)
+    assert code == 2 and f"the data set lies one folder deeper; name {exams}" in out

@@ -1,5 +1,6 @@
 """What goes wrong around a run: two at once, a full disk, data that change, workers that die. Nothing torn, and one line."""
 
+import errno
 import os
 import shutil
 import signal
@@ -219,3 +220,49 @@ def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkey
     monkeypatch.setattr(sweep, "_work", full)
     assert bench(exams_folder, tmp_path) == 2
     assert "the GPU's memory is full; use --jobs 1" in refused(capsys)
+
+
+@pytest.mark.parametrize("loop, method, told", [
+    ("pretext", "sslm", "pretext.batch (now 8)"), ("downstream", "sslm", "downstream.batch (now 4)"),
+    ("downstream", "supervised", "finetune.batch (now 4)")])  # fmt: skip
+def test_a_full_memory_is_one_line(exams_folder, tmp_path, capsys, monkeypatch, loop, method, told):
+    """torch's own error, of more than any machine has."""
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(sweep, "_line", 0, raising=False)
+
+    def full(*_, **__) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    monkeypatch.setattr(*((Jigsaw, "batch") if loop == "pretext" else (ClipModel, "forward")), full)
+    assert bench(exams_folder, tmp_path, "--methods", method) == 2
+    line = refused(capsys)
+    assert f"the memory is full ({loop}); set smaller {told}" in line and "--jobs 1" in line
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+def test_a_full_memory_elsewhere_is_one_line(exams_folder, capsys, monkeypatch, error):
+    def full(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr("bench.doctor.diagnose", full)
+    assert main(["doctor", str(exams_folder)]) == 2
+    assert "the memory is full" in refused(capsys)
+
+
+def test_what_cannot_be_written_is_named_before_training(exams_folder, tmp_path, mounted, capsys):
+    disk = mounted("ro")
+    assert bench(exams_folder, tmp_path, "--results", str(disk / "results.csv")) == 2
+    assert f"--results: {disk} cannot be written" in refused(capsys)
+    assert bench(exams_folder, tmp_path, "--out", str(disk / "new" / "runs")) == 2
+    assert f"--out: {disk / 'new' / 'runs'} cannot be written" in refused(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_system_without_locks_is_one_line(exams_folder, tmp_path, capsys, monkeypatch):
+    def none(*_) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    assert bench(exams_folder, tmp_path) == 2
+    line = refused(capsys)
+    assert str(tmp_path / "runs") in line and "no locks" in line and "local disk" in line

@@ -193,3 +193,31 @@ def test_bad_input_is_one_line_that_names_the_file(knees, damage):
     line = str(caught.value)
     assert name in line and reason in line and "\n" not in line and len(line) < 400
     assert not (knees / "here").exists()
+
+
+def flat(root):
+    for path in root.rglob("*.pck"):
+        path.rename(root / path.name)
+    return "DATA itself"
+
+
+def unpadded(root):
+    for k in range(1, 10):
+        (root / f"vol0{k}").rename(root / f"vol{k}")
+    return "vol1, vol2, vol3 and more"
+
+
+def deeper(root):
+    (root / "volumes").mkdir()
+    for k in range(1, 11):
+        (root / f"vol{k:02}").rename(root / "volumes" / f"vol{k:02}")
+    return "volumes/vol01, volumes/vol02, volumes/vol03 and more"
+
+
+@pytest.mark.parametrize("spoil", [flat, unpadded, deeper])
+def test_another_layout_is_told_with_the_one_that_is_expected(knees, capsys, spoil):
+    found = spoil(knees)
+    told = f"expected .pck files in vol01 to vol10 right below DATA, found some in {found}; move them"
+    with pytest.raises(UserError) as error:
+        exams.read_exams(knees)
+    assert told in str(error.value) and main(["doctor", str(knees)]) == 2 and told in capsys.readouterr().out

@@ -12,6 +12,7 @@ from sslm_core.errors import UserError
 from sslm_core.exams import read_split
 from sslm_core.explain import gradcam
 from sslm_core.frames import load_frames
+from tests.conftest import LABELS
 from tests.test_bench import TINY
 
 METHODS = ("sslm", "sslm-probe", "random", "supervised", "supervised-small", "imagenet-probe", "imagenet-finetuned", "sslm-effective")
@@ -31,7 +32,7 @@ def cells(exams_folder, tmp_path_factory):
 def test_a_stored_model_scores_as_it_did(cells, exams_folder, method):
     torch.set_num_threads(1)
     found = stored(cells[method])
-    ids, _, score = read_scores(cells[method] / "scores.csv")["reported"]
+    ids, _, score = read_scores(cells[method] / "scores.csv", LABELS)["reported"]
     exams = read_split(exams_folder, "valid")
     numbers = torch.tensor([exams.ids.index(name) for name in ids])
     frames = load_frames(exams, "axial", found.frame)

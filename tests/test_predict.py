@@ -12,6 +12,7 @@ from bench import metrics, presets
 from bench.__main__ import main
 from bench.records import read_scores
 from bench.results import Scored
+from tests.conftest import LABELS
 from tests.test_bench import TINY
 
 PLANES = ("axial", "sagittal")
@@ -38,7 +39,7 @@ def predict(runs: Path, *words) -> int:
 @pytest.fixture
 def exam(runs, exams_folder, tmp_path) -> tuple[str, Path]:
     """A reported exam, and a folder with one volume per plane."""
-    name = read_scores(cell(runs) / "scores.csv")["reported"][0][0]
+    name = read_scores(cell(runs) / "scores.csv", LABELS)["reported"][0][0]
     (tmp_path / name).mkdir()
     for plane in PLANES:
         shutil.copy(exams_folder / "valid" / plane / f"{name}.npy", tmp_path / name / f"{plane}.npy")
@@ -86,9 +87,18 @@ def test_a_folder_of_exams(runs, exams_folder, capsys):
     assert predict(runs, exams_folder / "valid", "--json") == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [a["exam"] for a in answers] == [f"{e:04}" for e in range(10)] and all(not a["missing"] for a in answers)
-    ids, _, score = read_scores(cell(runs) / "scores.csv")["reported"]
+    ids, _, score = read_scores(cell(runs) / "scores.csv", LABELS)["reported"]
     for name, stored in zip(ids, score):
         assert answers[int(name)]["labels"]["acl"]["axial"]["score"] == pytest.approx(stored[0], abs=1e-5)
+
+
+def test_one_bad_volume_among_many_is_named_and_the_others_are_answered(runs, exams_folder, tmp_path, capsys):
+    shutil.copytree(exams_folder / "valid", tmp_path / "valid")
+    (tmp_path / "valid" / "axial" / "0003.npy").write_bytes(b"no array")
+    assert predict(runs, tmp_path / "valid", "--json") == 2
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["exam"] for line in out.splitlines()] == [f"{e:04}" for e in range(10) if e != 3]
+    assert err.startswith("error: ") and err.count("\n") == 1 and "0003.npy" in err
 
 
 def write(path: Path, array: np.ndarray) -> Path:

@@ -10,6 +10,7 @@ import torch
 
 from bench.records import read_json, read_scores
 from sslm_core.checkpoint import load
+from tests.conftest import LABELS
 
 ROOT = Path(__file__).parents[1]
 GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch sees fewer than two GPUs")
@@ -160,7 +161,7 @@ def test_a_run_of_two_processes_writes_the_figures_of_one(programs, exams_folder
     files = [{str(path.relative_to(out)) for path in out.rglob("*.csv")} for out in outs]
     assert files[0] == files[1] and not list(tmp_path.rglob("*.tmp"))
     for name, path in stored(outs[0]).items():
-        one, two = (read_scores(p) for p in (path, stored(outs[1])[name]))
+        one, two = (read_scores(p, LABELS) for p in (path, stored(outs[1])[name]))
         for split in one:
             assert one[split][0] == two[split][0] and abs(one[split][2] - two[split][2]).max() < 2e-3
         record = read_json(stored(outs[1])[name].with_name("run.json"))
