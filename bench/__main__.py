@@ -1,6 +1,6 @@
 """`python -m bench VERB`: the command line. A user's mistake is one line on stderr and exit code 2.
 
-A verb's module is imported when it is called: torch and scikit-learn take seconds.
+A verb's module is imported when it is called: torch and scikit-learn take seconds. Without a verb, FIRST is printed.
 """
 
 import os
@@ -9,9 +9,21 @@ import sys
 import time
 from importlib import import_module
 
-from sslm_core.errors import UserError, memory_full, printable
+from sslm_core.errors import UserError, memory_full, one_of, printable
 
 from .ending import answered
+
+FIRST = """\
+Self-supervised learning on MR exams, compared. What people do first:
+
+  compare methods on the embedded data     python -m bench run --preset smoke
+  check data of their own                  python -m bench doctor DATA
+  compare methods on data of their own     python -m bench run --preset cpu --data DATA
+  see which differences are significant    python -m bench compare sslm-probe supervised
+  see what a study would cost, then run it python -m bench ablate labels --dry-run
+  score a new exam                         python -m bench predict RUN EXAM.npy
+
+`python -m bench --help` lists all verbs, `python -m bench VERB --help` the options of one."""
 
 VERBS = {  # verb -> its module, which has add_arguments(parser) and main(args), and what it does
     "run": ("comparison", "train and score methods, print the table, write results.csv"),
@@ -28,6 +40,23 @@ VERBS = {  # verb -> its module, which has add_arguments(parser) and main(args),
     "speed": ("speed", "time the data path, the encoder and the downstream part beside their opponents"),
     "gpu": ("gpu", "all that can only be tried on a GPU, in one go: exit 0 passed, 1 where a part failed"),
     "phantom": ("phantom", "make the embedded data set, or look at it"),
+}
+
+EXAMPLES = {  # verb -> the words of two calls
+    "run": ("--preset smoke", "--preset cpu --data DATA --methods sslm-probe,imagenet-probe,supervised"),
+    "cost": ("--preset full", "--preset cpu --memory"),
+    "ablate": ("labels --dry-run", "layer --seeds 0 --shard 1/2"),
+    "compare": ("sslm-probe supervised", "random-probe sslm-probe imagenet-probe --markdown"),
+    "check": ("", "--gates accuracy --markdown"),
+    "results": ("", "--out runs --results results.csv"),
+    "report": ("", "sslm supervised --to page"),
+    "curve": ("", "--plot curve.png"),
+    "explain": ("runs/DATASET/cpu-clean/RUN 0001", "runs/DATASET/cpu-clean --score"),
+    "predict": ("runs/DATASET/cpu-clean/RUN 0001.npy", "runs/DATASET/cpu-clean/RUN DATA/valid/sagittal --json"),
+    "doctor": ("DATA", "DATA --json"),
+    "speed": ("--quick", "--groups data --save before"),
+    "gpu": ("", "--device cpu --quick"),
+    "phantom": ("--out DATA --train 288 --valid 160", "--sheet phantom.png"),
 }
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
@@ -59,9 +88,16 @@ def called(arguments: list[str]) -> int:
 
     parser = argparse.ArgumentParser("python -m bench", description="Self-supervised learning on MR exams, compared.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    if not arguments:
+        print(FIRST)
+        return 0
+    if arguments[0] not in VERBS and not arguments[0].startswith("-"):
+        raise UserError(f"{arguments[0]}: {one_of(VERBS, arguments[0])}")
     wanted = next((word for word in arguments if word in VERBS), None)
     for name, (module, about) in VERBS.items():
-        verb = verbs.add_parser(name, help=about, description=about)
+        examples = "\n".join(f"  python -m bench {name} {words}".rstrip() for words in EXAMPLES[name])
+        verb = verbs.add_parser(name, help=about, description=about, epilog=f"examples:\n{examples}",
+                                formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
         if name == wanted:
             work = import_module(f"bench.{module}")
             work.add_arguments(verb)

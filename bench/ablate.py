@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from sslm_core import ranks
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 from sslm_core.exams import MACRO
 
 from . import comparison, results, study_plot, study_table
@@ -66,7 +66,7 @@ def study_of(name: str) -> Study:
     if name.endswith(".toml"):
         return read_study(Path(name))
     if name not in STUDIES:
-        raise UserError(f"ablate {name}: expected one of {', '.join(STUDIES)}, or a file that ends in .toml")
+        raise UserError(f"ablate {name}: expected a file that ends in .toml, or {one_of(STUDIES, name).removeprefix('expected ')}")
     return STUDIES[name]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 
 
 def device_of(name: str) -> str:
@@ -39,7 +39,7 @@ def listed(given: str | None, default, known, option: str) -> list[str]:
     names = words(given)
     for name in names or [given]:
         if name not in known:
-            raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
+            raise UserError(f"{option} {name}: {one_of(known, name, 'some')}")
     return list(dict.fromkeys(names))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from sslm_core.downstream import predict
-from sslm_core.errors import UserError, printable
+from sslm_core.errors import UserError, one_of, printable
 from sslm_core.exams import ENSEMBLES, read_volume
 from sslm_core.explain import gradcam
 from sslm_core.frames import store_of
@@ -62,7 +62,7 @@ def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tup
     """(name, plane -> file) of each exam in `paths`; `plane` is that of single volumes, `planes` are those that there are."""
     found: dict[str, dict[str, Path]] = {}
     if plane not in planes:
-        raise UserError(f"--plane {plane}: expected one of {', '.join(planes)}")
+        raise UserError(f"--plane {plane}: {one_of(planes, plane)}")
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; name a volume, a folder of PLANE.npy or one of PLANE/ID.npy")

@@ -9,7 +9,7 @@ from typing import Literal
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import size
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 from sslm_core.jigsaw import JigsawConfig
 from sslm_core.pretext import PretextConfig
 from sslm_core.sslm import SSLMConfig
@@ -128,7 +128,7 @@ PRESETS = {preset.name: preset for preset in (SMOKE, CPU, FULL, CHECK)}
 def preset(name: str, variant: str = "") -> Preset:
     """The named preset, with the replacements of a canonical `variant`."""
     if name not in PRESETS:
-        raise UserError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
+        raise UserError(f"--preset {name}: {one_of(PRESETS, name)}")
     sslm, data = varied(PRESETS[name].sslm, variant)
     chosen = replace(PRESETS[name], sslm=sslm, data=data)
     if data.exams:

@@ -15,7 +15,7 @@ from sslm_core import ranks
 from sslm_core.cache import Cache
 from sslm_core.downstream import ClipModel, Fitted
 from sslm_core.encoder import Upto, frozen, stages
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 from sslm_core.features import fingerprint, rows_of
 from sslm_core.frames import FrameStore, Progress, quiet
 from sslm_core.heads import PooledProbe
@@ -40,7 +40,7 @@ def fit(config: SSLMConfig, backbone: torch.nn.Module, store: FrameStore, truth:
     whole = torch.cat(among or (exams, tune)).unique().cpu()  # rising
     features, spent = pooled(backbone, store, whole, down.dtype, cache, progress)
     if down.layer and down.layer not in features:
-        raise UserError(f"downstream.layer = {down.layer}: expected one of {', '.join(features)}")
+        raise UserError(f"downstream.layer = {down.layer}: {one_of(features, down.layer)}")
     parts = [torch.searchsorted(whole, part.cpu()) for part in (exams, tune)]
     labels = [truth.cpu()[part.cpu()].numpy().astype(int) for part in (exams, tune)]
     heads, history = {}, []

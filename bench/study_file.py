@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Literal
 
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 
 from .methods import METHODS
 from .presets import PRESETS, preset
@@ -75,11 +75,11 @@ def _check(study: Study, path: Path) -> None:
     for where, methods in [("methods", study.methods), *((f"level {level.name}: methods", level.methods) for level in levels)]:
         for method in methods:
             if method not in METHODS:
-                raise UserError(f"{path}: {where}: {method} is none of {', '.join(METHODS)}")
+                raise UserError(f"{path}: {where}: {method}: {one_of(METHODS, method)}")
     if not study.methods:
         raise UserError(f"{path}: methods: expected one or more")
     if study.preset not in PRESETS:
-        raise UserError(f"{path}: preset: expected one of {', '.join(PRESETS)}")
+        raise UserError(f"{path}: preset {study.preset}: {one_of(PRESETS, study.preset)}")
     names = [level.name for level in levels]
     for level in levels:
         where = f"{path}: level {level.name}"

@@ -7,7 +7,7 @@ import types
 import typing
 
 from sslm_core.encoder import SIZES, size
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 from sslm_core.pretext import RECIPES
 from sslm_core.sslm import SSLMConfig
 
@@ -40,13 +40,21 @@ def varied(config: SSLMConfig, variant: str) -> tuple[SSLMConfig, DataConfig]:
         if path in WHOLE:
             values, take = WHOLE[path]
             if value not in values:
-                raise UserError(f"--set {path}={value}: expected {path}= one of {', '.join(values)}")
+                raise UserError(f"--set {path}={value}: {one_of(values, value)}")
             config = take(config, value)
     parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)} | {"data": DataConfig()}
     known = [f"{part}.{g.name}" for part, of in parts.items() for g in dataclasses.fields(of)]
     for path, value in pairs:
-        if path not in WHOLE and (path not in known or not value):
-            raise UserError(f"--set {'='.join(filter(None, (path, value)))}: expected PART.FIELD=VALUE with {', '.join([*WHOLE, *known])}")
+        if path in WHOLE:
+            continue
+        part = path.partition(".")[0]
+        fields = [name for name in known if name.startswith(f"{part}.") or name.endswith(f".{path}")]
+        if not fields:
+            raise UserError(f"--set {path}: expected PART.FIELD=VALUE; PART: {one_of(parts, part)}")
+        if path not in known:
+            raise UserError(f"--set {path}: {one_of(fields, path)}")
+        if not value:
+            raise UserError(f"--set {path}: expected {path}=VALUE")
     for part, old in parts.items():  # all fields of a part at once: one alone may not fit the others
         mine = [(path.partition(".")[2], value) for path, value in pairs if path.startswith(f"{part}.")]
         kinds = typing.get_type_hints(type(old))

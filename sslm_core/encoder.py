@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from . import ranks
-from .errors import UserError
+from .errors import UserError, one_of
 from .settings import check
 
 
@@ -53,7 +53,7 @@ SIZES = {
 
 def size(name: str, **changes) -> EncoderConfig:
     if name not in SIZES:
-        raise UserError(f"encoder size {name!r}: expected one of {', '.join(SIZES)}")
+        raise UserError(f"encoder size {name!r}: {one_of(SIZES, name)}")
     return replace(SIZES[name], **changes)
 
 
@@ -219,7 +219,7 @@ class Upto(nn.Module):
             if name == self.layer:
                 return maps
             names.append(name)
-        raise UserError(f"layer {self.layer}: expected one of {', '.join(names)}")
+        raise UserError(f"layer {self.layer}: {one_of(names, self.layer)}")
 
 
 def frozen(encoder: nn.Module) -> nn.Module:

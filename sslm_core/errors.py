@@ -1,8 +1,18 @@
 """The one exception that stands for a user's mistake, and how a line is printed."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """One line that names the file or option and the mend. The command line prints it and exits with 2."""
+
+
+def one_of(known: Iterable[str], given: str, how_many: str = "one") -> str:
+    """The end of a line on a `given` name that is not known: all that are, and the nearest of them."""
+    known = list(known)
+    near = difflib.get_close_matches(given, known, 1)
+    return f"expected {how_many} of {', '.join(known)}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def memory_full(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from .clips import ClipConfig, prediction_clips
 from .downstream import ClipModel, DownstreamConfig
-from .errors import UserError
+from .errors import UserError, one_of
 from .frames import FrameStore, Progress, quiet
 from .heads import ConvLSTMHead, mask
 from .pretext import autocast
@@ -59,7 +59,7 @@ def enlarged(evidence: torch.Tensor, height: int, width: int) -> torch.Tensor:
 def layer_of(model: ClipModel, frame: int, layer: Layer = "auto") -> nn.Module:
     """The module whose maps are explained. Raises UserError where the model has none such."""
     if layer not in get_args(Layer):
-        raise UserError(f"layer {layer}: expected one of {', '.join(get_args(Layer))}")
+        raise UserError(f"layer {layer}: {one_of(get_args(Layer), layer)}")
     if layer != "encoder" and isinstance(model.head, ConvLSTMHead):
         return model.head.first
     if layer == "convlstm":

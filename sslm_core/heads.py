@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .errors import UserError
+from .errors import UserError, one_of
 
 
 class PermutationHead(nn.Sequential):
@@ -166,7 +166,7 @@ HEADS = {
 
 def clip_head(name: str, channels: int, hidden: int, labels: int) -> nn.Module:
     if name not in HEADS:
-        raise UserError(f"head {name!r}: expected one of {', '.join(HEADS)}")
+        raise UserError(f"head {name!r}: {one_of(HEADS, name)}")
     return HEADS[name](channels, hidden, labels)
 
 

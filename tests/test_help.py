@@ -1,0 +1,56 @@
+"""What the command line teaches: the first page, the examples of every verb, the nearest name."""
+
+import argparse
+import shlex
+from importlib import import_module
+
+import pytest
+
+from bench.__main__ import EXAMPLES, FIRST, VERBS, main
+from bench.ablate import STUDIES
+from bench.options import listed
+from bench.presets import preset
+from sslm_core.encoder import size
+from sslm_core.errors import UserError
+
+
+def parsed(verb: str, words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    import_module(f"bench.{VERBS[verb][0]}").add_arguments(parser)
+    return parser.parse_args(shlex.split(words))
+
+
+def test_without_a_verb_the_first_steps_are_shown(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out.strip() == FIRST.strip()
+    calls = [line.split("python -m bench ")[1].split(maxsplit=1) for line in FIRST.splitlines() if line.startswith("  ")]
+    assert len(calls) == 6 and all(parsed(*call) for call in calls)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_two_examples_that_parse(verb, capsys):
+    assert len(EXAMPLES[verb]) == 2
+    for words in EXAMPLES[verb]:
+        parsed(verb, words)
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    lines = capsys.readouterr().out.rstrip().splitlines()
+    assert lines[-3:] == ["examples:", *(f"  python -m bench {verb} {words}".rstrip() for words in EXAMPLES[verb])]
+
+
+@pytest.mark.parametrize(("ask", "near"), [
+    (lambda: listed("sslm-prob", (), ("sslm", "sslm-probe"), "--methods"), "sslm-probe"),
+    (lambda: listed("sagital", (), ("axial", "sagittal"), "--planes"), "sagittal"),
+    (lambda: preset("cpo"), "cpu"), (lambda: preset("cpu", "downstream.epoch=3"), "downstream.epochs"),
+    (lambda: preset("cpu", "downsteam.epochs=3"), "downstream"), (lambda: size("w9"), None),
+])  # fmt: skip
+def test_an_unknown_name_is_answered_with_the_nearest(ask, near):
+    with pytest.raises(UserError) as told:
+        ask()
+    assert str(told.value).endswith(f"; did you mean {near}?") if near else "did you mean" not in str(told.value)
+
+
+def test_an_unknown_verb_or_study_is_answered_with_the_nearest(capsys):
+    assert main(["comparee"]) == 2 and main(["ablate", "layr"]) == 2
+    assert "layer" in STUDIES
+    assert [line.rpartition("did you mean ")[2] for line in capsys.readouterr().err.splitlines()] == ["compare?", "layer?"]
