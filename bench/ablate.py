@@ -66,7 +66,7 @@ def study_of(name: str) -> Study:
     if name.endswith(".toml"):
         return read_study(Path(name))
     if name not in STUDIES:
-        raise UserError(f"ablate {name}: expected a file that ends in .toml, or {one_of(STUDIES, name).removeprefix('expected ')}")
+        raise UserError(f"ablate {name}: {one_of([*STUDIES, 'FILE.toml'], name)}")
     return STUDIES[name]
 
 

@@ -79,7 +79,7 @@ def _check(study: Study, path: Path) -> None:
     if not study.methods:
         raise UserError(f"{path}: methods: expected one or more")
     if study.preset not in PRESETS:
-        raise UserError(f"{path}: preset {study.preset}: {one_of(PRESETS, study.preset)}")
+        raise UserError(f"{path}: preset: {one_of(PRESETS, study.preset)}")
     names = [level.name for level in levels]
     for level in levels:
         where = f"{path}: level {level.name}"

@@ -48,13 +48,14 @@ def varied(config: SSLMConfig, variant: str) -> tuple[SSLMConfig, DataConfig]:
         if path in WHOLE:
             continue
         part = path.partition(".")[0]
+        given = f"--set {'='.join(filter(None, (path, value)))}"
         fields = [name for name in known if name.startswith(f"{part}.") or name.endswith(f".{path}")]
         if not fields:
-            raise UserError(f"--set {path}: expected PART.FIELD=VALUE; PART: {one_of(parts, part)}")
+            raise UserError(f"{given}: expected PART.FIELD=VALUE; PART: {one_of(parts, part)}")
         if path not in known:
-            raise UserError(f"--set {path}: {one_of(fields, path)}")
+            raise UserError(f"{given}: {one_of(fields, path)}")
         if not value:
-            raise UserError(f"--set {path}: expected {path}=VALUE")
+            raise UserError(f"{given}: expected {path}=VALUE")
     for part, old in parts.items():  # all fields of a part at once: one alone may not fit the others
         mine = [(path.partition(".")[2], value) for path, value in pairs if path.startswith(f"{part}.")]
         kinds = typing.get_type_hints(type(old))
