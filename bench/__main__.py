@@ -20,7 +20,7 @@ Self-supervised learning on MR exams, compared. What people do first:
   check data of their own                  python -m bench doctor DATA
   compare methods on data of their own     python -m bench run --preset cpu --data DATA
   see which differences are significant    python -m bench compare sslm-probe supervised
-  see what a study would cost, then run it python -m bench ablate labels --dry-run
+  see how long a study would take          python -m bench ablate labels --dry-run
   score a new exam                         python -m bench predict RUN EXAM.npy
 
 `python -m bench --help` lists all verbs, `python -m bench VERB --help` the options of one."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 from sslm_core.exams import ENSEMBLES, MACRO
 
 from . import intervals, options
@@ -183,7 +183,7 @@ def picked(methods: dict[str, list[Scored]], names: list[str], group: tuple) -> 
     """Those of a group's `methods` that the command line names, in its order."""
     for name in names:
         if name not in methods:
-            raise UserError(f"{name}: no stored run of {', '.join(group)}; there are {', '.join(methods)}")
+            raise UserError(f"{name}: no stored run of {', '.join(group)}; {one_of(methods, name)}")
     return {name: methods[name] for name in names}
 
 

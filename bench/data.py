@@ -111,7 +111,7 @@ def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("da
     config = phantom.PhantomConfig(*preset.phantom, size=preset.frame)
     code = marks.digest(preset.phantom) if preset.embedded == "marks" else phantom.digest(config)
     root = home / f"{preset.embedded}-{code}"
-    check_writable("--data", home)
+    check_writable("the embedded data set", home, "run from another folder, or name a data set of your own with --data")
     with locked(home / f".{root.name}.lock"):  # of two runs that want it the second waits
         if preset.embedded == "marks":
             marks.make(root, preset.phantom)

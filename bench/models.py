@@ -8,7 +8,7 @@ import torch
 
 from sslm_core.checkpoint import load, save
 from sslm_core.downstream import ClipModel
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 from sslm_core.exams import ExamSet, read_exams
 from sslm_core.features import fingerprint
 from sslm_core.frames import FrameStore, quiet
@@ -69,7 +69,7 @@ def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
     state = load(folder / MODEL, AGAIN)
     try:
         if record["method"] not in METHODS:
-            raise UserError(f"{folder / 'run.json'}: method {record['method']} is none of {', '.join(METHODS)}")
+            raise UserError(f"{folder / 'run.json'}: method {record['method']}: {one_of(METHODS, record['method'])}")
         if isinstance(state["backbone"], str):
             shared = folder.resolve().parents[1] / "backbones" / Path(state["backbone"]).name
             if not shared.is_file():
