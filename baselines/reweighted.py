@@ -7,7 +7,7 @@ means the same to every loss.
 import torch
 import torch.nn.functional as F
 
-from sslm_core.downstream import Deferred, Loss
+from sslm_core.losses import Deferred, Loss
 
 
 def _by_class(truth: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margins: tuple = (0.0, 0.0)) -> Loss:

@@ -12,12 +12,13 @@ from baselines.pretexts import PIRL, Geometric, SimCLR, random_weights
 from baselines.supervised import small_net
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
-from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted, Loss, Sampling, bce, constant, losses
+from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted
 from sslm_core.encoder import Upto, frozen
 from sslm_core.errors import UserError
 from sslm_core.features import Scale
 from sslm_core.frames import FrameStore, Progress
 from sslm_core.jigsaw import Jigsaw
+from sslm_core.losses import Loss, Sampling, bce, constant, losses
 from sslm_core.pretext import PretextConfig, PretextTask, Pretrained, pretrain
 from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, new_head, pretext
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from sslm_core.clips import ClipConfig, clip_warp, prediction_clips
-from sslm_core.downstream import ClipModel, FeatureClips, FrameClips, bce, predict
+from sslm_core.downstream import ClipModel, FeatureClips, FrameClips, predict
 from sslm_core.encoder import frozen, size
 from sslm_core.exams import read_volume
 from sslm_core.features import Features, maps_of
 from sslm_core.frames import FrameStore, load_frames, offsets_of, packed_frames, resize
+from sslm_core.losses import bce
 from sslm_core.pretext import autocast
 from sslm_core.seeds import generator
 from sslm_core.sslm import SSLMConfig, new_encoder, new_head

@@ -9,7 +9,7 @@ import torch
 
 from .cache import Cache
 from .clips import ClipConfig, clip_warp
-from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, FrameClips, Loss, Sampling, bce, fit, predict
+from .downstream import ClipModel, DownstreamConfig, FeatureClips, Fitted, FrameClips, fit, predict
 from .encoder import Encoder, EncoderConfig, Upto, frozen, size
 from .errors import UserError
 from .explain import gradcam, occlusion
@@ -17,6 +17,7 @@ from .features import Features, Scale
 from .frames import FrameStore, Progress, quiet, store_of
 from .heads import clip_head
 from .jigsaw import Jigsaw, JigsawConfig
+from .losses import Loss, Sampling, bce
 from .pretext import PretextConfig, Pretrained, pretrain
 from .seeds import seeded
 

@@ -17,11 +17,12 @@ from bench.records import read_json
 from bench.run import Job, run
 from sslm_core import sslm
 from sslm_core.clips import ClipConfig
-from sslm_core.downstream import DownstreamConfig, _judged, bce, trained_by
+from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import EncoderConfig
 from sslm_core.exams import read_exams
 from sslm_core.frames import FrameStore, load_frames
 from sslm_core.jigsaw import JigsawConfig
+from sslm_core.losses import bce, mean_loss, trained_by
 from sslm_core.pretext import PretextConfig, pretrain
 from sslm_core.sslm import SSLMConfig, finetune, new_encoder
 from sslm_core.warp import product
@@ -124,8 +125,8 @@ def test_tune_is_judged_by_what_is_trained():
     logits = torch.stack([torch.tensor([0.0, 1.0])] * 3 + [torch.tensor([2.0, -1.0])])
     truth = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 0.0]])
     groups = bce(logits[:1], truth[:1]), bce(logits[3:], truth[3:])
-    assert _judged(logits, truth, bce, None) == pytest.approx(bce(logits, truth).item())
-    assert _judged(logits, truth, bce, reweighted.balanced) == pytest.approx(sum(groups).item() / 2)
+    assert mean_loss(logits, truth, bce, None) == pytest.approx(bce(logits, truth).item())
+    assert mean_loss(logits, truth, bce, reweighted.balanced) == pytest.approx(sum(groups).item() / 2)
 
 
 # ---- pretexts

@@ -8,12 +8,13 @@ import torch
 from baselines.pretexts import random_weights
 from sslm_core.checkpoint import Resume
 from sslm_core.clips import ClipConfig
-from sslm_core.downstream import DownstreamConfig, bce, constant, predict, start_at_prior, tempered
+from sslm_core.downstream import DownstreamConfig, predict, start_at_prior
 from sslm_core.encoder import EncoderConfig
 from sslm_core.exams import read_exams
 from sslm_core.frames import load_frames
 from sslm_core.heads import clip_head
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
+from sslm_core.losses import bce, constant, tempered
 from sslm_core.pretext import PretextConfig
 from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, pretext
 

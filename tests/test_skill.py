@@ -7,8 +7,8 @@ import torch
 from bench import compare, intervals
 from bench.results import UNLEARNT, stored
 from bench.table import table
-from sslm_core.downstream import bce, constant, losses
 from sslm_core.heads import ConvLSTMHead
+from sslm_core.losses import bce, constant, losses
 from tests.synthetic import store
 
 
