@@ -7,10 +7,13 @@ from .intervals import FEW_EXAMS, FEW_SEEDS, STILL, Estimate
 from .table import REFERENCE, Summary
 from .text import number
 
-SAYS = {
-    "better": "better than", "worse": "worse than", "undecided": "not significantly different from", "undefined": "not comparable with",
-    NO_VERDICT: "not judged (one of the two did not learn) against", FEW_EXAMS: "not judged (too few exams of a class) against",
-    FEW_SEEDS: "not judged (too few seeds) against", STILL: "not judged (no resample differs) against",
+SAYS = {  # of a verdict; {}: the other methods
+    "better": "better than {}", "worse": "worse than {}", "undecided": "not significantly different from {}",
+    "undefined": "not comparable with {}",
+    NO_VERDICT: "given no verdict against {} (one of the two did not learn)",
+    FEW_EXAMS: "given no verdict against {} (too few exams of a class)",
+    FEW_SEEDS: "given no verdict against {} (too few seeds)",
+    STILL: "given no verdict against {} (no resample differs)",
 }  # fmt: skip
 NAMED = 5  # methods at most in one list
 FIGURES = {AUC: "macro AUC", RECALL: "minority recall"}
@@ -44,7 +47,7 @@ def kept(summaries: dict[str, Summary], found: list[Difference]) -> str:
 
 def _clause(own: Estimate, found: list[Difference]) -> str:
     by_verdict = {verdict: [d.second for d in found if d.verdict == verdict] for verdict in SAYS}
-    said = joined([f"{SAYS[verdict]} {those(names, len(found))}" for verdict, names in by_verdict.items() if names], ", and ")
+    said = joined([SAYS[verdict].format(those(names, len(found))) for verdict, names in by_verdict.items() if names], ", and ")
     return f"In {FIGURES[found[0].figure]} SSLM ({interval(own)}) is {said}"
 
 
