@@ -40,7 +40,7 @@ class Stored:
 
 def digest(model: ClipModel) -> str:
     """Of all that the model's scores depend on."""
-    return fingerprint(model, getattr(model.backbone, "layer", ""))
+    return fingerprint(model)
 
 
 def keep(home: Path, folder: Path, model: ClipModel) -> None:

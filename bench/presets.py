@@ -36,6 +36,8 @@ class Preset:
     embedded: Literal["phantom", "marks"] = "phantom"  # the data set where the user names none
 
 
+# 200 exams seen a few times: moved clips cost accuracy, see docs/method.md. Of 6 frames 4 are of the middle, as of the paper's 16 are 10
+CLIP = ClipConfig(frames=6, edge=1, angles=(0,), shifts=(0,), scales=(1.0,))
 END_TO_END = DownstreamConfig(  # encoder and head together; how it was found stands in docs/method.md
     head="grid", epochs=8, batch=4, lrs=(2e-3,), trial=8, optimiser="adamw", schedule="cosine", views=1
 )  # fmt: skip
@@ -52,7 +54,7 @@ SMOKE = Preset(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=20),
         pretext=PretextConfig("fast", epochs=14, batch=32, lr=2e-3),
-        clip=ClipConfig(frames=6, edge=1),
+        clip=CLIP,
         downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
                                     clips=4, tune_clips=2, hidden=32, views=1),  # fmt: skip
         finetune=END_TO_END,
@@ -72,7 +74,7 @@ CPU = Preset(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=100),
         pretext=PretextConfig("fast", epochs=18, batch=64, lr=2e-3),
-        clip=ClipConfig(frames=6, edge=2),
+        clip=CLIP,
         downstream=DownstreamConfig(epochs=8, batch=4, lrs=(2e-3,), trial=8, optimiser="adamw", schedule="cosine", standardise=True,
                                     clips=8, tune_clips=1, hidden=32, views=1),  # fmt: skip
         finetune=END_TO_END,

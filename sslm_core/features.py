@@ -9,6 +9,7 @@ import torch.nn as nn
 
 from . import ranks
 from .cache import Cache
+from .encoder import Upto
 from .errors import UserError
 from .frames import FrameStore, Progress, offsets_of, quiet
 from .pretext import autocast
@@ -145,8 +146,9 @@ def rows_of(cache: Cache, name: str, sizes: list[int], shape: tuple[int, ...],
 
 
 def fingerprint(encoder: nn.Module, *what: object) -> str:
-    """16 hex digits over an encoder's weights and whatever else its maps depend on."""
-    total = hashlib.sha256(repr((type(encoder).__qualname__, *what)).encode())  # some have no weights
+    """16 hex digits over an encoder's weights, the stage that is read of it, and whatever else its maps depend on."""
+    layer = [part.layer for part in encoder.modules() if isinstance(part, Upto)]
+    total = hashlib.sha256(repr((type(encoder).__qualname__, layer, *what)).encode())  # some have no weights
     for name, value in sorted(encoder.state_dict().items()):
         total.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]

@@ -38,6 +38,7 @@ class Warp:
         cos, sin = torch.cos(angle * math.pi / 180), torch.sin(angle * math.pi / 180)
         # in grid_sample's units (align_corners=True) the window reaches from -1 to 1
         self.grid = (torch.stack([cos * u - sin * v, sin * u + cos * v], -1) / max(c, 0.5)).float().to(device)
+        self.still = all(tuple(transform) == (0, 0, 0, 1) for transform in transforms)  # nothing moves
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -48,8 +49,9 @@ class Warp:
         step = max(1, CHUNK // windows[0].numel()) if windows.device.type == "cpu" else len(windows)
         for a in range(0, len(windows), step):
             part = slice(a, a + step)
-            # index_select copies whole grids, where indexing would look at each number
-            sampled = F.grid_sample(windows[part, None].float(), self.grid.index_select(0, index[part]), align_corners=True)[:, 0]
+            sampled = windows[part].float()
+            if not self.still:  # index_select copies whole grids, where indexing would look at each number
+                sampled = F.grid_sample(sampled[:, None], self.grid.index_select(0, index[part]), align_corners=True)[:, 0]
             if gain is not None:
                 sampled = sampled.mul_(gain[part, None, None]).clamp_(0, 255)
             out[part] = normalise(sampled, in_place=True) if unit else sampled

@@ -9,7 +9,7 @@ import torch.nn as nn
 from sslm_core.cache import Cache
 from sslm_core.clips import ClipConfig, clip_warp
 from sslm_core.downstream import ClipModel, DownstreamConfig, FeatureClips, predict
-from sslm_core.encoder import frozen
+from sslm_core.encoder import Encoder, Upto, frozen, size
 from sslm_core.errors import UserError
 from sslm_core.features import Features, Scale
 from sslm_core.frames import FrameStore, offsets_of
@@ -64,6 +64,14 @@ def test_the_first_view_is_the_frames_as_they_are_and_others_are_moved(tmp_path)
         first, *others = (moved.clips(torch.tensor([3 * e + v]), chosen) for v in range(3))
         assert torch.equal(first, plain.clips(torch.tensor([e]), chosen))
         assert not any(torch.equal(first, other) for other in others)
+
+
+def test_stages_of_one_encoder_do_not_share_their_files(tmp_path):
+    whole, cache = frozen(Encoder(size("w8"))), Cache(tmp_path / "features", 10**9, "frames")
+    for layer in ("stem", "residual1", "reduction1", "residual2"):  # two and two are of one shape
+        part = frozen(Upto(whole, layer))
+        kept = clips(Features(part, store(), EXAMS, "float32", cache))
+        assert torch.equal(kept, clips(Features(part, store(), EXAMS, "float32"))), layer
 
 
 def test_a_second_process_reads_what_the_first_has_cached(tmp_path, monkeypatch):

@@ -39,7 +39,9 @@ def test_all_54_transforms_agree_with_scipy():
 def test_identity_returns_the_window():
     image = torch.randint(0, 256, (5, 16, 16), dtype=torch.uint8)
     same = Warp([(0, 0, 0, 1.0)], 16)(image, torch.zeros(5, dtype=torch.long))
-    assert torch.allclose(same, image.float(), atol=1e-3)
+    assert torch.equal(same, image.float())
+    unmoved = Warp([(0, 0, 0, 1.0), (5, 0, 0, 1.0)], 16)(image, torch.zeros(5, dtype=torch.long))  # the same entry, sampled
+    assert torch.allclose(same, unmoved, atol=1e-3)
 
 
 def test_nothing_leaks_in_from_outside_the_window():
