@@ -114,7 +114,12 @@ def refused(reason: str) -> int:
     return 2
 
 
-if __name__ == "__main__":
+def console() -> int:
+    """What the command `sslm-bench` calls."""
     if sys.stdout:
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal may not have every letter of a label
-    sys.exit(answered(main))
+    return answered(main)
+
+
+if __name__ == "__main__":
+    sys.exit(console())

@@ -11,13 +11,11 @@ from baselines import imagenet
 from bench import methods
 from bench.marks import exam
 from bench.presets import CPU
-from sslm_core.clips import ClipConfig
 from sslm_core.frames import quiet, store_of
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.pretext import PretextConfig, pretrain
 from sslm_core.sslm import new_encoder
 
-STILL = {"angles": (0,), "shifts": (0,), "scales": (1,)}
 EPOCHS = {"imagenet": 150, "imagenet-mrnet": 800}  # of four steps each; the others need 60
 LEFT_OUT = ("resnet18", "alexnet", "imagenet-finetuned")  # files of the user's; and one that needs minutes
 
@@ -38,7 +36,7 @@ def test_every_method_overfits_sixteen_exams(sixteen, name, monkeypatch):
     preset, epochs = CPU.sslm, EPOCHS.get(name, 60)
     down, finetune = (replace(part, epochs=epochs, trial=epochs, lrs=part.lrs[-1:], warmup=0.05)
                       for part in (preset.downstream, preset.finetune))  # fmt: skip
-    config = replace(preset, clip=ClipConfig(frames=3, edge=0, **STILL), downstream=down, finetune=finetune,
+    config = replace(preset, clip=replace(preset.clip, frames=3, edge=0), downstream=down, finetune=finetune,
                      pretext=replace(preset.pretext, epochs=2, batch=16))  # fmt: skip
     everyone = torch.arange(16)
     cell = methods.Cell(config, store, truth, everyone, everyone, 0, quiet, None, None, lambda _, train: (train(None), 0.0))

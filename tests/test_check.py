@@ -329,7 +329,8 @@ SLOW = """
 
 
 @pytest.mark.slow
-def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_before(tmp_path):
+def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(check_speed, "PAIRS", (3, 6))  # so large a difference needs no narrow interval
     for name in ("sslm_core", "bench"):
         shutil.copytree(ROOT / name, tmp_path / name)
     path = tmp_path / "sslm_core" / "jigsaw.py"
@@ -342,7 +343,8 @@ def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_befor
 
 
 @pytest.mark.slow
-def test_a_commit_is_not_slower_than_itself():
+def test_a_commit_is_not_slower_than_itself(monkeypatch):
+    monkeypatch.setattr(check_speed, "PAIRS", (3, 3))
     before = worktrees()
     verdicts = check_speed.against("HEAD", "cpu", 1.15)
     assert len(verdicts) == len(results.TIMED) and not any(v.fails for v in verdicts)

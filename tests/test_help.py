@@ -2,7 +2,11 @@
 
 import argparse
 import shlex
+import subprocess
+import sys
+import tomllib
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +29,14 @@ def test_without_a_verb_the_first_steps_are_shown(capsys):
     assert capsys.readouterr().out.strip() == FIRST.strip()
     calls = [line.split("python -m bench ")[1].split(maxsplit=1) for line in FIRST.splitlines() if line.startswith("  ")]
     assert len(calls) == 6 and all(parsed(*call) for call in calls)
+
+
+def test_the_installed_command_is_the_same():
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    module, name = project["scripts"]["sslm-bench"].split(":")
+    code = f"import sys; from {module} import {name}; sys.argv[1:] = ['runn']; sys.exit({name}())"  # as the script that pip writes
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: runn") and "run" in done.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)
