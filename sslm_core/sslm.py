@@ -22,7 +22,7 @@ from .pretext import PretextConfig, Pretrained, pretrain
 from .seeds import seeded
 
 __all__ = ["SSLMConfig", "EncoderConfig", "JigsawConfig", "PretextConfig", "ClipConfig", "DownstreamConfig", "size", "store_of",
-           "pretext", "diagnose", "finetune", "predict", "gradcam", "occlusion"]  # fmt: skip
+           "new_encoder", "pretext", "diagnose", "finetune", "predict", "gradcam", "occlusion"]  # fmt: skip
 
 
 @dataclass(frozen=True)
