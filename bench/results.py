@@ -35,7 +35,6 @@ COLUMNS = (
     *("machine", "torch", "python", "commit", "reason"),
     *RELATIVE,
 )
-LATER = {*SKILL, *pointing.COLUMNS, *RELATIVE}  # than the first files: one without them is read
 UNLEARNT = "did not learn"  # no better on tune than a constant predictor: see intervals.Skill
 
 
@@ -189,7 +188,10 @@ def read(path: Path) -> list[dict]:
 
 
 def parsed(content: str, path: str) -> list[dict]:
-    """The rows of a file's `content`; cells of columns that came LATER than it are empty. Raises UserError that names `path`."""
+    """The rows of a file's `content`; cells of columns that it does not have are empty, as in a file of an earlier version.
+
+    Raises UserError that names `path`.
+    """
     table = csv.DictReader(io.StringIO(content, newline=""))
     try:
         rows = list(table)
@@ -198,7 +200,7 @@ def parsed(content: str, path: str) -> list[dict]:
     if not table.fieldnames:
         raise UserError(f"{path}: is empty; delete it to start a new one")
     names = set(table.fieldnames)
-    odd = sorted((names ^ set(COLUMNS)) - (LATER - names))
+    odd = sorted((names - set(COLUMNS)) | (set(KEY) - names))
     if not odd and any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: a row has more or fewer cells than the header; move the file away to start a new one")
     if odd:

@@ -90,16 +90,33 @@ class Job:
     def pretext(self) -> str:
         """A digest of all that a pretext's encoder depends on, its seed apart; cells that share it share the encoder."""
         config = self.preset.sslm
-        return code(self.frames(), *map(dataclasses.asdict, (config.encoder, config.jigsaw, config.pretext)), self.preset.threads, RECORD)
+        return code(self.frames(), *map(changed, (config.encoder, config.jigsaw, config.pretext)), self.preset.threads, RECORD)
 
     def config(self) -> str:
         """A digest of the numbers behind the cell; a stored run of another digest is run again."""
         shown = [[part.tolist() for part in self.dataset.shown]] if self.dataset.shown else []
-        return code(self.frames(), dataclasses.asdict(self.preset.sslm), self.preset.threads, self.dataset.reported.ids, RECORD, *shown)
+        return code(self.frames(), changed(self.preset.sslm), self.preset.threads, self.dataset.reported.ids, RECORD, *shown)
 
     def finished(self) -> bool:
         path = self.folder / "run.json"
         return path.exists() and read_json(path).get("config") == self.config()
+
+
+def changed(config) -> dict:
+    """The fields of a dataclass that are not at their defaults, parts likewise: a field that comes later with a default changes no digest.
+
+    Where a default itself changes, RECORD goes up.
+    """
+    found = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            value, default = changed(value), {}
+        else:
+            default = f.default
+        if value != default:
+            found[f.name] = value
+    return found
 
 
 def code(*what: object) -> str:

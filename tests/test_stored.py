@@ -1,6 +1,7 @@
 """What is stored and then changed, copied or damaged: read as it was, or refused by one line whose advice works."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from bench import presets
 from bench.__main__ import main
-from bench.results import COLUMNS, read
+from bench.results import COLUMNS, KEY, read
+from bench.run import changed, code
 from sslm_core.checkpoint import load, save
 from tests.test_bench import TINY
 
@@ -166,3 +168,34 @@ def test_results_csv_as_a_spreadsheet_saves_it(runs, exams_folder, capsys):
     path.write_text("")
     assert bench(exams_folder, runs) == 2
     assert f"{path}: is empty; delete it" in refused(capsys)
+
+
+# -- growth: fields and columns that come later -------------------------------------------------------------------------------
+
+
+def test_a_field_that_comes_later_with_a_default_changes_no_digest():
+    old = presets.CPU.sslm.downstream
+    grown = dataclasses.make_dataclass("Grown", [("fresh", int, 3)], bases=(type(old),), frozen=True)
+    now = grown(**{f.name: getattr(old, f.name) for f in dataclasses.fields(old)})
+    assert code(changed(now)) == code(changed(old)) != code(changed(dataclasses.replace(now, fresh=4)))
+    assert code(changed(now)) != code(changed(dataclasses.replace(now, epochs=old.epochs + 1)))
+    whole = [code(changed(preset.sslm)) for preset in presets.PRESETS.values()]
+    assert len(set(whole)) == len(whole)
+
+
+def test_a_file_without_columns_that_came_later_is_read_and_one_without_a_key_is_not(whole, tmp_path, capsys):
+    rows = read(whole / "results.csv")
+    path = tmp_path / "old.csv"
+
+    def written(left_out: set) -> None:
+        with open(path, "w", newline="") as file:
+            out = csv.DictWriter(file, [name for name in COLUMNS if name not in left_out], extrasaction="ignore", lineterminator="\n")
+            out.writeheader()
+            out.writerows(rows)
+
+    gone = {"skill", "ece", "machine"}
+    written(gone)
+    assert read(path) == [row | dict.fromkeys(gone, "") for row in rows]
+    written({KEY[5]})
+    assert main(["results", "--out", str(whole / "runs"), "--results", str(path)]) == 2
+    assert f"column '{KEY[5]}'" in refused(capsys)
