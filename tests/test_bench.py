@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench import presets
+from bench import columns, presets
 from bench.__main__ import main
 from bench.cost import planned
+from bench.machine import ROOT
 from bench.records import read_scores
 from bench.results import COLUMNS, KEY, read, upsert
 from sslm_core.clips import ClipConfig
@@ -230,6 +231,12 @@ def test_rows_of_others_are_kept(first_run, tmp_path):
     assert mine["auc"] == "0.123457" and mine["ap"] == ""
     assert sum(a != b for a, b in zip([r for r in after if r["method"] != "another"], before)) == 1
     assert [tuple(r[k] for k in KEY) for r in after] == sorted(tuple(r[k] for k in KEY) for r in after)
+
+
+def test_every_column_is_explained_on_the_page(capsys):
+    assert set(columns.EXPLAINED) == set(COLUMNS) == set(dict.fromkeys(COLUMNS))
+    assert main(["results", "--columns"]) == 0
+    assert capsys.readouterr().out == (ROOT / "docs" / "columns.md").read_text(), "python -m bench results --columns > docs/columns.md"
 
 
 def test_a_results_file_of_another_schema_is_refused(tmp_path):
