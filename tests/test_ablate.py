@@ -21,7 +21,7 @@ from bench.study_table import COLUMNS
 from bench.sweep import claimed
 from sslm_core.errors import UserError
 from tests.conftest import LABELS, write_exams
-from tests.test_bench import TINY
+from tests.tools.tiny import TINY
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
 

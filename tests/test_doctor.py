@@ -13,10 +13,10 @@ from bench.doctor import in_order
 from sslm_core.errors import UserError
 from sslm_core.exams import read_exams
 from tests.conftest import write_exams
-from tests.test_bench import TINY
-from tests.test_exams import CASES, archive, no_folder, volume
-from tests.test_kneemri import CASES as KNEE_CASES
-from tests.test_kneemri import first, hostile, write_kneemri
+from tests.tools.bad_exams import CASES, archive, no_folder, volume
+from tests.tools.bad_kneemri import CASES as KNEE_CASES
+from tests.tools.bad_kneemri import first, hostile, write_kneemri
+from tests.tools.tiny import TINY
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from sslm_core.errors import UserError
 from sslm_core.explain import Explained, enlarged, gradcam, layer_of, occlusion, shuffled
 from sslm_core.frames import store_of
 from sslm_core.heads import ConvLSTMHead, LinearProbe, LSTMHead, MaxOverFrames
-from tests.test_bench import TINY
+from tests.tools.tiny import TINY
 
 CLIP, DOWN = ClipConfig(frames=6, edge=1), DownstreamConfig(clips=3)
 

@@ -23,7 +23,7 @@ from bench.sweep import claimed
 from sslm_core.downstream import ClipModel
 from sslm_core.errors import UserError
 from sslm_core.jigsaw import Jigsaw
-from tests.test_bench import TINY
+from tests.tools.tiny import TINY
 
 OPTIONS = ["--methods", "sslm,random", "--planes", "axial", "--device", "cpu", "--jobs", "1", "--no-report"]
 

@@ -50,3 +50,9 @@ def test_no_module_waits_for_itself():
             for name in ready:
                 del left[name]
         assert not left, f"{floor}: modules that import each other: {sorted(left)}"
+
+
+def test_no_test_module_imports_another():
+    """What they share lies in conftest.py and tools/."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert "from tests.test_" not in path.read_text().replace('"from tests.test_"', ""), path

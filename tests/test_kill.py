@@ -25,7 +25,7 @@ from sslm_core.checkpoint import Resume, save
 from sslm_core.exams import read_exams
 from sslm_core.frames import load_frames
 from sslm_core.sslm import diagnose, finetune, pretext
-from tests.test_loops import CONFIG, FIT, TUNE
+from tests.tools.loops import CONFIG, FIT, TUNE
 
 torch.set_num_threads(1)
 data, out = Path(sys.argv[1]), Path(sys.argv[2])

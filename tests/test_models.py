@@ -13,7 +13,7 @@ from sslm_core.exams import read_split
 from sslm_core.explain import gradcam
 from sslm_core.frames import load_frames
 from tests.conftest import LABELS
-from tests.test_bench import TINY
+from tests.tools.tiny import TINY
 
 METHODS = ("sslm", "sslm-probe", "random", "supervised", "supervised-small", "imagenet-probe", "imagenet-finetuned", "sslm-effective")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sslm_core.pickled import Refused, read_array
+from tests.tools.calls import Calls
 
 VOLUME = np.arange(24).reshape(2, 3, 4)
 
@@ -61,14 +62,6 @@ def test_what_python_2_wrote_is_read(content):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert (pickle.loads(content, encoding="latin1") == found).all()
-
-
-class Calls:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 def reduced(protocol: int, *call) -> bytes:

@@ -13,7 +13,7 @@ from bench.__main__ import main
 from bench.records import read_scores
 from bench.results import Scored
 from tests.conftest import LABELS
-from tests.test_bench import TINY
+from tests.tools.tiny import TINY
 
 PLANES = ("axial", "sagittal")
 

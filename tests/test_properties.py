@@ -23,7 +23,7 @@ from sslm_core.jigsaw import permutation_set
 from sslm_core.pickled import Refused, read_array
 from sslm_core.seeds import generator
 from sslm_core.warp import Warp
-from tests.mutate import mutate
+from tests.tools.mutate import mutate
 
 settings.register_profile("suite", max_examples=60, deadline=None, derandomize=True)
 settings.load_profile("suite")

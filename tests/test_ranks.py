@@ -32,7 +32,7 @@ from sslm_core.exams import read_exams
 from sslm_core.features import Features
 from sslm_core.frames import load_frames
 from sslm_core.sslm import diagnose, finetune, new_encoder, pretext
-from tests.test_loops import CONFIG, FIT, TUNE, Killed, killed_after
+from tests.tools.loops import CONFIG, FIT, TUNE, Killed, killed_after
 
 torch.set_num_threads(1)
 pin_kernels()
@@ -85,7 +85,7 @@ import sys
 
 from bench import presets
 from bench.__main__ import main
-from tests.test_bench import TINY
+from tests.tools.tiny import TINY
 
 presets.PRESETS["tiny"] = TINY
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from bench.__main__ import main
 from bench.compare import AUC, RECALL, Difference, differences, drawn
 from bench.methods import METHODS
 from bench.results import read, stored
-from tests.synthetic import store
-from tests.test_bench import TINY
+from tests.tools.synthetic import store
+from tests.tools.tiny import TINY
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from bench.results import UNLEARNT, stored
 from bench.table import table
 from sslm_core.heads import ConvLSTMHead
 from sslm_core.losses import bce, constant, losses
-from tests.synthetic import store
+from tests.tools.synthetic import store
 
 
 @pytest.mark.parametrize("frames", (8, 16))

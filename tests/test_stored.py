@@ -13,7 +13,7 @@ from bench.__main__ import main
 from bench.results import COLUMNS, KEY, read
 from bench.run import changed, code
 from sslm_core.checkpoint import load, save
-from tests.test_bench import TINY
+from tests.tools.tiny import TINY
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Damaged files by the thousand through the readers: `python tests/mutate.py --count 100000`.
+"""Damaged files by the thousand through the readers: `python tests/tools/mutate.py --count 100000`.
 
 Each is a good .npy, csv, metadata.csv or pickle with bytes changed, cut, doubled, moved, or an opcode put in. A reader may return what the
 format promises or raise UserError, in one line; anything else is a finding. Nothing may be run (an audit hook watches for imports, calls of

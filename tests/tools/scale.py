@@ -1,4 +1,4 @@
-"""How the suite's bookkeeping grows with the number of exams: `python tests/scale.py --exams 100000`.
+"""How the suite's bookkeeping grows with the number of exams: `python tests/tools/scale.py --exams 100000`.
 
 Folders of sparse volumes (24 frames of 32 x 32, all different in their first bytes) of an eighth, a quarter, a half and the whole number
 of exams go through the doctor, the reader, the split, the offsets of all frames and the sampling of jigsaw frames and clips. Each step runs

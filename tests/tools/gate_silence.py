@@ -1,5 +1,5 @@
-"""Does unchanged code raise an alarm? `python tests/gate_silence.py --runs 20` runs `bench check` that often, each time on two seeds that
-the baseline does not hold, and counts the runs that a gate failed. What it is given after `--` goes to `bench check`."""
+"""Does unchanged code raise an alarm? `python tests/tools/gate_silence.py --runs 20` runs `bench check` that often, each time on two seeds
+that the baseline does not hold, and counts the runs that a gate failed. What it is given after `--` goes to `bench check`."""
 
 import argparse
 import subprocess
@@ -19,7 +19,7 @@ def main() -> int:
     for k in range(args.runs):
         seeds = f"{FIRST + 2 * k},{FIRST + 2 * k + 1}"
         words = [sys.executable, "-m", "bench", "check", "--seeds", seeds, *args.more]
-        done = subprocess.run(words, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+        done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True)
         if done.returncode not in (0, 1):
             print(done.stderr, file=sys.stderr)
             return 2

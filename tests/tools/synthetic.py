@@ -1,4 +1,4 @@
-"""Stored runs of any size, without training, by the writers of bench.run: `python tests/synthetic.py --out FOLDER` makes those of a
+"""Stored runs of any size, without training, by the writers of bench.run: `python tests/tools/synthetic.py --out FOLDER` makes those of a
 `cpu` run of every method, for `python -m bench report --out FOLDER`."""  # fmt: skip
 
 import argparse
