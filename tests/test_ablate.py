@@ -3,7 +3,7 @@
 import csv
 import re
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from bench.data import open_dataset
 from bench.plots import COLOURS, png
 from bench.records import read_json, read_scores
 from bench.results import read
-from bench.run import RECORD, Job, code
+from bench.run import RECORD, Job, changed, code
 from bench.studies import STUDIES, Level, Study, spelled
 from bench.study_file import read_study
 from bench.study_table import COLUMNS
@@ -152,7 +152,7 @@ def test_digests_of_cells_with_all_labels_are_what_they_were_and_pretexts_are_sh
         return Job(dataset.showing(chosen.data), chosen, "sslm", "axial", 0, "cpu", tmp_path, variant)
 
     all_labels = job("")
-    assert all_labels.config() == code(all_labels.frames(), asdict(plain.sslm), plain.threads, dataset.reported.ids, RECORD)
+    assert all_labels.config() == code(all_labels.frames(), changed(plain.sslm), plain.threads, dataset.reported.ids, RECORD)
     assert job("data.labels=1").config() == all_labels.config()
     fewer = [job(v) for v in ("data.labels=0.5", "data.draw=1,data.labels=0.5", "data.labels=0.25", "data.thin=natural")]
     assert len({j.config() for j in (all_labels, *fewer)}) == 5
