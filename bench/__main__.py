@@ -11,7 +11,7 @@ from importlib import import_module
 
 from sslm_core.errors import UserError, memory_full, one_of, printable
 
-from .ending import answered
+from .cli.interrupt import answered
 
 FIRST = """\
 Self-supervised learning on MR exams, compared. What people do first:
@@ -25,21 +25,21 @@ Self-supervised learning on MR exams, compared. What people do first:
 
 `python -m bench --help` lists all verbs, `python -m bench VERB --help` the options of one."""
 
-VERBS = {  # verb -> its module, which has add_arguments(parser) and main(args), and what it does
-    "run": ("comparison", "train and score methods, print the table, write results.csv"),
-    "cost": ("cost", "what a preset would cost on MRNet, computed before anything is run"),
-    "ablate": ("ablate", "run an ablation study: its cells, one table, one plot"),
-    "compare": ("compare", "paired differences of stored runs, with verdicts"),
-    "check": ("check", "regression gates on accuracy, cost and speed: exit 0 passed, 1 failed, 2 unusable input"),
-    "results": ("results", "derive the rows of results.csv again from stored runs"),
-    "report": ("report", "one page with every table and plot of stored runs: report.html"),
-    "curve": ("curve", "pretext accuracy against training seconds, of stored runs"),
-    "explain": ("explain", "where the models of stored runs look: pictures, or scored against lesions"),
-    "predict": ("predict", "exams from files to scores, by the stored runs of a method's planes"),
-    "doctor": ("doctor", "check a folder of exams: exit 0 clean, 1 with warnings, 2 unusable"),
-    "speed": ("speed", "time the data path, the encoder and the downstream part beside their opponents"),
-    "gpu": ("gpu", "all that can only be tried on a GPU, in one go: exit 0 passed, 1 where a part failed"),
-    "phantom": ("phantom", "make the embedded data set, or look at it"),
+VERBS = {  # verb -> what it does; its module in cli/ has add_arguments(parser) and main(args)
+    "run": "train and score methods, print the table, write results.csv",
+    "cost": "what a preset would cost on MRNet, computed before anything is run",
+    "ablate": "run an ablation study: its cells, one table, one plot",
+    "compare": "paired differences of stored runs, with verdicts",
+    "check": "regression gates on accuracy, cost and speed: exit 0 passed, 1 failed, 2 unusable input",
+    "results": "derive the rows of results.csv again from stored runs",
+    "report": "one page with every table and plot of stored runs: report.html",
+    "curve": "pretext accuracy against training seconds, of stored runs",
+    "explain": "where the models of stored runs look: pictures, or scored against lesions",
+    "predict": "exams from files to scores, by the stored runs of a method's planes",
+    "doctor": "check a folder of exams: exit 0 clean, 1 with warnings, 2 unusable",
+    "speed": "time the data path, the encoder and the downstream part beside their opponents",
+    "gpu": "all that can only be tried on a GPU, in one go: exit 0 passed, 1 where a part failed",
+    "phantom": "make the embedded data set, or look at it",
 }
 
 EXAMPLES = {  # verb -> the words of two calls
@@ -53,7 +53,7 @@ EXAMPLES = {  # verb -> the words of two calls
     "curve": ("", "--plot curve.png"),
     "explain": ("runs/DATASET/cpu-clean/RUN 0001", "runs/DATASET/cpu-clean --score"),
     "predict": ("runs/DATASET/cpu-clean/RUN 0001.npy", "runs/DATASET/cpu-clean/RUN DATA/valid/sagittal --json"),
-    "doctor": ("DATA", "DATA --json"),
+    "doctor": "DATA --json",
     "speed": ("--quick", "--groups data --save before"),
     "gpu": ("", "--device cpu --quick"),
     "phantom": ("--out DATA --train 288 --valid 160", "--sheet phantom.png"),
@@ -94,12 +94,12 @@ def called(arguments: list[str]) -> int:
     if arguments[0] not in VERBS and not arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]}: {one_of(VERBS, arguments[0])}")
     wanted = next((word for word in arguments if word in VERBS), None)
-    for name, (module, about) in VERBS.items():
+    for name, about in VERBS.items():
         examples = "\n".join(f"  python -m bench {name} {words}".rstrip() for words in EXAMPLES[name])
         verb = verbs.add_parser(name, help=about, description=about, epilog=f"examples:\n{examples}",
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
         if name == wanted:
-            work = import_module(f"bench.{module}")
+            work = import_module(f"bench.cli.{name}")
             work.add_arguments(verb)
     args = parser.parse_args(arguments)
     if wanted != "run" and LAUNCHED in os.environ:

@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from bench import presets, study_plot, study_table
 from bench.__main__ import main
-from bench.data import open_dataset
-from bench.plots import COLOURS, png
-from bench.records import read_json, read_scores
-from bench.results import read
-from bench.run import RECORD, Job, changed, code
-from bench.studies import STUDIES, Level, Study, spelled
-from bench.study_file import read_study
-from bench.study_table import COLUMNS
-from bench.sweep import claimed
+from bench.config import presets
+from bench.config.presets import spelled
+from bench.data.dataset import open_dataset
+from bench.report import study_table
+from bench.report.plots import COLOURS, png
+from bench.report.study_table import COLUMNS
+from bench.run.cell import RECORD
+from bench.run.job import Job, changed, code
+from bench.run.sweep import claimed
+from bench.store.records import read_json, read_scores
+from bench.store.results import read
+from bench.study import plot
+from bench.study.file import read_study
+from bench.study.studies import STUDIES, Level, Study
 from sslm_core.errors import UserError
 from tests.conftest import LABELS, write_exams
 from tests.tools.tiny import TINY
@@ -276,9 +280,9 @@ def test_shards_work_side_by_side_and_others_are_told(folder, tmp_path):
 def test_a_plot_leaves_no_method_out(tmp_path, monkeypatch):
     """More of them than there are colours."""
     drawn = []
-    monkeypatch.setattr(study_plot, "png", lambda figure: drawn.append(figure) or png(figure))
+    monkeypatch.setattr(plot, "png", lambda figure: drawn.append(figure) or png(figure))
     names = [f"m{k}" for k in range(len(COLOURS) + 2)]
     figures = {f"{figure}{bound}": 0.6 for figure in study_table.FIGURES for bound in study_table.BOUNDS}
     table = [{"level": level, "at": None, "family": name, "label": "macro", **figures} for level in "ab" for name in names]
-    study_plot.draw(tmp_path / "plot.png", table, "macro", "title")
+    plot.draw(tmp_path / "plot.png", table, "macro", "title")
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == names

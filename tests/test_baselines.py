@@ -10,11 +10,12 @@ import torch
 from baselines import imagenet, reweighted
 from baselines.pretexts import PIRL, Geometric, SimCLR
 from baselines.supervised import SmallNet
-from bench import cost, methods
-from bench.data import open_dataset
-from bench.presets import CPU, PRESETS, SMOKE, Preset
-from bench.records import read_json
-from bench.run import Job, run
+from bench.config.presets import CPU, PRESETS, SMOKE, Preset
+from bench.data.dataset import open_dataset
+from bench.run import flops, methods
+from bench.run.cell import run
+from bench.run.job import Job
+from bench.store.records import read_json
 from sslm_core import sslm
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
@@ -224,12 +225,12 @@ def test_pretexts_learn_what_can_be_learnt(task, candidates, least):
 @pytest.mark.parametrize("preset", [SMOKE, CPU])
 def test_pretexts_spend_what_the_jigsaw_spends(preset):
     config, frame = preset.sslm, preset.frame
-    jigsaw = cost.patches(config, frame)
-    budget = cost.pretext(jigsaw, config.pretext, 100, 20)
-    for sample in (cost.encoding(config, 1, frame), SimCLR.samples * jigsaw, PIRL.samples * jigsaw):
-        equal = cost.equal(config.pretext, sample, jigsaw)
-        assert cost.pretext(sample, equal, 100, 20) == pytest.approx(budget, rel=0.1)
-    dear = cost.equal(config.pretext, 100 * jigsaw, jigsaw)
+    jigsaw = flops.patches(config, frame)
+    budget = flops.pretext(jigsaw, config.pretext, 100, 20)
+    for sample in (flops.encoding(config, 1, frame), SimCLR.samples * jigsaw, PIRL.samples * jigsaw):
+        equal = flops.equal(config.pretext, sample, jigsaw)
+        assert flops.pretext(sample, equal, 100, 20) == pytest.approx(budget, rel=0.1)
+    dear = flops.equal(config.pretext, 100 * jigsaw, jigsaw)
     assert dear.draws == 1 and dear.epochs < config.pretext.epochs
 
 
@@ -367,7 +368,7 @@ def test_a_cell_of_each_family_is_stored_with_its_costs(step_run, name, paramete
 
 def test_the_pretexts_of_a_run_cost_the_same(step_run):
     jigsaw, pirl = (step_run(name)["cost"]["train_flops"] for name in ("sslm", "pirl"))
-    assert pirl == jigsaw > cost.pretext(cost.patches(STEP, 32), STEP.pretext, 9, 3) > 0
+    assert pirl == jigsaw > flops.pretext(flops.patches(STEP, 32), STEP.pretext, 9, 3) > 0
 
 
 def test_presets_name_known_methods_and_the_full_one_all_that_need_no_file():

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.results import read
+from bench.store.results import read
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +22,7 @@ def test_a_baseline_is_one_file_and_one_line(exams_folder, tmp_path):
         shutil.copytree(ROOT / floor, tmp_path / floor, ignore=shutil.ignore_patterns("__pycache__"))
     assert not (tmp_path / path).exists()
     (tmp_path / path).write_text("\n".join(module) + "\n")
-    methods = tmp_path / "bench" / "methods.py"
+    methods = tmp_path / "bench" / "run" / "methods.py"
     text, opening = methods.read_text(), "METHODS: dict[str, Callable[[Cell], Outcome]] = {\n"
     methods.write_text(load + "\n" + text.replace(opening, opening + entry + "\n"))
     words = ["run", "--preset", "smoke", "--data", str(exams_folder), "--methods", method, "--device", "cpu"]

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from bench import columns, presets
 from bench.__main__ import main
-from bench.cost import planned
+from bench.config import presets
 from bench.machine import ROOT
-from bench.records import read_scores
-from bench.results import COLUMNS, KEY, read, upsert
+from bench.run.flops import planned
+from bench.store import columns
+from bench.store.records import read_scores
+from bench.store.results import COLUMNS, KEY, read, upsert
 from sslm_core.errors import UserError
 from tests.conftest import LABELS
 from tests.tools.tiny import TINY

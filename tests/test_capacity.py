@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from baselines import imagenet
-from bench import methods
-from bench.marks import exam
-from bench.presets import CPU
+from bench.config.presets import CPU
+from bench.phantom.marks import exam
+from bench.run import methods
 from sslm_core.frames import quiet, store_of
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.pretext import PretextConfig, pretrain

@@ -13,11 +13,15 @@ import torch
 import torch.nn.functional as F
 
 import sslm_core.sslm
-from bench import check, check_speed, gates, methods, presets, results, sweep
 from bench.__main__ import main
-from bench.data import embedded
+from bench.check import check, gates, speed
+from bench.cli.check import table
+from bench.config import presets
+from bench.data.dataset import embedded
 from bench.machine import ROOT
-from bench.run import environment
+from bench.run import methods, sweep
+from bench.run.device import environment
+from bench.store import results
 from sslm_core.encoder import Residual
 from sslm_core.exams import MACRO
 from sslm_core.jigsaw import Jigsaw
@@ -33,7 +37,7 @@ TIMES = dict.fromkeys(results.TIMED, 2.0)
 
 def worktrees() -> list[str]:
     """The folders that hold one, whatever their commits."""
-    return [line.split()[0] for line in check_speed.git("worktree", "list").stdout.splitlines()]
+    return [line.split()[0] for line in speed.git("worktree", "list").stdout.splitlines()]
 
 
 def test_students_t_as_tables_have_it():
@@ -182,9 +186,9 @@ def test_another_commit_is_timed_in_turns_until_intervals_are_narrow(noise, fact
         slow = {"jigsaw_batch": factor if root == ROOT else 1.0}
         return {part: slow.get(part, 1.0) * math.exp(noise * draw.normal()) for part in results.TIMED}
 
-    monkeypatch.setattr(check_speed, "timings", timings)
+    monkeypatch.setattr(speed, "timings", timings)
     before = worktrees()
-    found = {v.figure: v.verdict for v in check_speed.against("HEAD", "cpu", 1.15)}
+    found = {v.figure: v.verdict for v in speed.against("HEAD", "cpu", 1.15)}
     assert found.pop("time of jigsaw batch") == verdict and set(found.values()) <= {"within noise", "undecided"}
     assert pairs <= len(sides) / 2 <= 15 and len({*sides[::2]}) == 2 and sides.count(ROOT) == len(sides) / 2
     assert worktrees() == before
@@ -310,7 +314,7 @@ def test_faults_fail_against_the_committed_baseline(plant, method, caught, monke
     now = check.run(dataset, replace(CHECK, methods=(method,)), list(CHECK.seeds[: check.NOW]), "cpu", 1, tmp_path / "runs")
     now = [results.cells(row) for row in now if row["label"] == MACRO]
     verdicts = check.judged(baseline, now, ["accuracy"], 1.15, environment(torch.device("cpu")))
-    print(check.table(verdicts, False))
+    print(table(verdicts, False))
     failed = {(v.figure, v.verdict) for v in verdicts if v.fails}
     assert caught in failed if caught else not failed
 
@@ -330,23 +334,23 @@ SLOW = """
 
 @pytest.mark.slow
 def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(check_speed, "PAIRS", (3, 6))  # so large a difference needs no narrow interval
+    monkeypatch.setattr(speed, "PAIRS", (3, 6))  # so large a difference needs no narrow interval
     for name in ("sslm_core", "bench"):
         shutil.copytree(ROOT / name, tmp_path / name)
     path = tmp_path / "sslm_core" / "jigsaw.py"
     text = path.read_text()
     path.write_text(text.replace("\n    def batch(", SLOW, 1))
-    verdicts = {v.figure: v for v in check_speed.in_turns(ROOT, tmp_path, "cpu", 1.15)}
-    print(check.table(list(verdicts.values()), False))
+    verdicts = {v.figure: v for v in speed.in_turns(ROOT, tmp_path, "cpu", 1.15)}
+    print(table(list(verdicts.values()), False))
     assert verdicts["time of jigsaw batch"].verdict == "slower"
     assert not verdicts["time of prediction"].fails and not verdicts["time of head epoch"].fails
 
 
 @pytest.mark.slow
 def test_a_commit_is_not_slower_than_itself(monkeypatch):
-    monkeypatch.setattr(check_speed, "PAIRS", (3, 3))
+    monkeypatch.setattr(speed, "PAIRS", (3, 3))
     before = worktrees()
-    verdicts = check_speed.against("HEAD", "cpu", 1.15)
+    verdicts = speed.against("HEAD", "cpu", 1.15)
     assert len(verdicts) == len(results.TIMED) and not any(v.fails for v in verdicts)
     assert worktrees() == before
 

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from baselines import imagenet, reweighted
-from bench import probe
-from bench.methods import METHODS, Cell
-from bench.presets import SMOKE
+from bench.config.presets import SMOKE
+from bench.run import probe
+from bench.run.methods import METHODS, Cell
 from sslm_core import downstream, features, sslm
 from sslm_core.checkpoint import Resume
 from sslm_core.frames import FrameStore, offsets_of

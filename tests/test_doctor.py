@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.data import open_dataset
-from bench.doctor import in_order
+from bench.data.dataset import open_dataset
+from bench.data.doctor import in_order
 from sslm_core.errors import UserError
 from sslm_core.exams import read_exams
 from tests.conftest import write_exams

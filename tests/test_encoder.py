@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from bench.speed_opponents import Plain, three_channels
+from bench.speed.opponents import Plain, three_channels
 from sslm_core.encoder import SIZES, Encoder, Upto, frozen, size, stages
 from sslm_core.errors import UserError
 from sslm_core.heads import PermutationHead

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.ending import LINE
-from bench.results import read
+from bench.cli.interrupt import LINE
+from bench.store.results import read
 
 TOLD = LINE.decode()
 RUN = ["run", "--preset", "smoke", "--set", "downstream.clips=1,downstream.epochs=1,pretext.draws=1,pretext.epochs=1", "--planes", "axial",
@@ -55,7 +55,7 @@ def interrupted(process: subprocess.Popen, *pauses: float) -> tuple[int, float]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    if code in (1, -signal.SIGINT) and not re.search(r"bench/\w+\.py", err):
+    if code in (1, -signal.SIGINT) and not re.search(r"bench/[\w/]+\.py", err):
         return 130, seconds  # it came while Python itself started
     assert code in (0, 1, 130), err
     assert err.count(TOLD) == (code == 130) and "Traceback" not in err

@@ -13,10 +13,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from bench import intervals, pointing, presets
 from bench.__main__ import main
-from bench.explain import chosen
-from bench.results import COLUMNS, read, upsert
+from bench.cli.explain import chosen
+from bench.config import presets
+from bench.stats import intervals, pointing
+from bench.store.results import COLUMNS, read, upsert
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import ClipModel, DownstreamConfig
 from sslm_core.encoder import Encoder, EncoderConfig, frozen

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench import presets, sweep
 from bench.__main__ import main
-from bench.data import open_dataset
-from bench.results import read, upsert
-from bench.sweep import claimed
+from bench.config import presets
+from bench.data.dataset import open_dataset
+from bench.run import sweep
+from bench.run.sweep import claimed
+from bench.store.results import read, upsert
 from sslm_core.downstream import ClipModel
 from sslm_core.errors import UserError
 from sslm_core.jigsaw import Jigsaw
@@ -244,7 +245,7 @@ def test_a_full_memory_elsewhere_is_one_line(exams_folder, capsys, monkeypatch, 
     def full(*_, **__) -> None:
         raise error
 
-    monkeypatch.setattr("bench.doctor.diagnose", full)
+    monkeypatch.setattr("bench.cli.doctor.diagnose", full)
     assert main(["doctor", str(exams_folder)]) == 2
     assert "the memory is full" in refused(capsys)
 

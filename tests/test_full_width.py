@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.presets import FULL
+from bench.config.presets import FULL
 from sslm_core.downstream import ClipModel, FeatureClips
 from sslm_core.encoder import frozen
 from sslm_core.features import Features

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import gpu
 from bench.__main__ import main
+from bench.cli import gpu
 from bench.machine import ROOT
 
 

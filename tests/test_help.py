@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import EXAMPLES, FIRST, VERBS, main
-from bench.ablate import STUDIES
-from bench.options import listed
-from bench.presets import preset
+from bench.config.options import listed
+from bench.config.presets import preset
+from bench.study.studies import STUDIES
 from sslm_core.encoder import size
 from sslm_core.errors import UserError
 
 
 def parsed(verb: str, words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    import_module(f"bench.{VERBS[verb][0]}").add_arguments(parser)
+    import_module(f"bench.cli.{verb}").add_arguments(parser)
     return parser.parse_args(shlex.split(words))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bench import intervals, operating
+from bench.stats import intervals, operating
 
 PHI = NormalDist().cdf
 

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from bench import presets
 from bench.__main__ import main
-from bench.data import open_dataset
+from bench.config import presets
+from bench.data.dataset import open_dataset
 from sslm_core import exams, kneemri
 from sslm_core.errors import UserError
 from sslm_core.frames import load_frames

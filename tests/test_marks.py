@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from bench import marks
-from bench.data import embedded
-from bench.presets import CHECK
+from bench.config.presets import CHECK
+from bench.data.dataset import embedded
+from bench.phantom import marks
 from sslm_core.frames import FrameStore
 from sslm_core.jigsaw import Jigsaw
 

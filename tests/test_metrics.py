@@ -4,7 +4,7 @@ import pytest
 from scipy.stats.mstats import hdquantiles
 from sklearn.metrics import roc_auc_score
 
-from bench import metrics, operating
+from bench.stats import metrics, operating
 
 NEGATIVES = [.01, .02, .03, .04, .05, .06, .07, .08, .30, .60]
 POSITIVES = [.20, .50, .70]

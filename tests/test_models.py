@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bench import presets
 from bench.__main__ import main
-from bench.models import stored
-from bench.records import read_scores
+from bench.config import presets
+from bench.run.models import stored
+from bench.store.records import read_scores
 from sslm_core.downstream import predict
 from sslm_core.errors import UserError
 from sslm_core.exams import read_split

@@ -11,10 +11,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import phantom, phantom_limits, presets
-from bench.phantom import LABELS, SPLITS, PhantomConfig, digest, exam, in_processes, labels_of, make
-from bench.phantom_imaging import PLANES, draw_frames
-from bench.phantom_limits import ceiling, floor, look_at, macro_interval, trained
+from bench.config import presets
+from bench.phantom import exam as exams
+from bench.phantom import folder, limits
+from bench.phantom.exam import LABELS, SPLITS, exam, labels_of
+from bench.phantom.folder import PhantomConfig, digest, make
+from bench.phantom.imaging import PLANES, draw_frames
+from bench.phantom.limits import ceiling, floor, look_at, macro_interval, trained
+from bench.processes import in_processes
 from sslm_core.errors import UserError
 
 SIZE = 64
@@ -68,12 +72,12 @@ def test_seed_split_and_number_matter(made):
 
 
 def test_labels_follow_mrnets_frequencies_in_any_prefix():
-    for split, counts in phantom.COUNTS.items():
+    for split, counts in exams.COUNTS.items():
         share = np.array(counts) / sum(counts)
         for n in (60, 240, 1000):
             joint = [tuple(labels_of(3, split, i).values()) for i in range(n)]
             assert all(row[0] >= max(row[1:]) for row in joint)        # a tear implies abnormal
-            found = np.array([sum(row == j for row in joint) for j in phantom.JOINT]) / n
+            found = np.array([sum(row == j for row in joint) for j in exams.JOINT]) / n
             assert np.abs(found - share).max() < 3 / n + .01
         assert len(set(joint[:12])) > 2                                 # not sorted by label
 
@@ -131,21 +135,21 @@ def test_smaller_frames_show_the_same_anatomy():
 
 def test_made_once_and_made_again(tmp_path, monkeypatch):
     calls = []
-    real = phantom.exam
-    monkeypatch.setattr(phantom, "exam", lambda *a: calls.append(a) or real(*a))
+    real = exams.exam
+    monkeypatch.setattr(folder, "exam", lambda *a: calls.append(a) or real(*a))
     out, small = tmp_path / "data", PhantomConfig(2, 0, 16)
     make(out, small, workers=1, progress=False)
     make(out, small, workers=1, progress=False)
     assert len(calls) == 2                                             # the second call found it done
     stamp = json.loads((out / "phantom.json").read_text())
-    assert stamp["digest"] == digest(small) and stamp["version"] == phantom.VERSION
+    assert stamp["digest"] == digest(small) and stamp["version"] == folder.VERSION
     make(out, PhantomConfig(1, 0, 16, seed=1), workers=1, progress=False)
     assert len(calls) == 3 and len(list(out.glob("train/axial/*.npy"))) == 1
     assert not list(out.rglob(".*"))                                   # no temporary file is left
 
 
 def test_a_killed_generation_is_continued(tmp_path, monkeypatch):
-    out, small, real, calls = tmp_path / "data", PhantomConfig(2, 0, 16), phantom.exam, []
+    out, small, real, calls = tmp_path / "data", PhantomConfig(2, 0, 16), exams.exam, []
 
     def killed(*a):
         calls.append(a)
@@ -153,7 +157,7 @@ def test_a_killed_generation_is_continued(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*a)
 
-    monkeypatch.setattr(phantom, "exam", killed)
+    monkeypatch.setattr(folder, "exam", killed)
     with pytest.raises(KeyboardInterrupt):
         make(out, small, workers=1, progress=False)
     assert not (out / "phantom.json").exists()
@@ -180,7 +184,7 @@ def test_a_foreign_folder_is_refused(tmp_path):
 def test_digest_names_version_and_parameters(monkeypatch):
     one = digest(CONFIG)
     assert len(one) == 12 and one == digest(PhantomConfig(3, 1, SIZE, 5)) != digest(PhantomConfig(3, 1, SIZE, 6))
-    monkeypatch.setattr(phantom, "VERSION", "other")
+    monkeypatch.setattr(folder, "VERSION", "other")
     assert digest(CONFIG) != one
 
 
@@ -220,16 +224,16 @@ def test_macro_interval_is_that_of_the_labels_mean():
 
 
 def test_a_trained_net_is_scored_on_exams_it_has_not_seen(monkeypatch):
-    monkeypatch.setattr(phantom_limits, "FIT", 8)
-    monkeypatch.setattr(phantom_limits, "TUNE", 4)
+    monkeypatch.setattr(limits, "FIT", 8)
+    monkeypatch.setattr(limits, "TUNE", 4)
     short = replace(presets.CPU.sslm, finetune=replace(presets.CPU.sslm.finetune, epochs=1, trial=1))
     monkeypatch.setitem(presets.PRESETS, "cpu", replace(presets.CPU, sslm=short))
-    rng, joint = np.random.default_rng(0), [dict(zip(LABELS, j)) for j in phantom.JOINT * 5]
+    rng, joint = np.random.default_rng(0), [dict(zip(LABELS, j)) for j in exams.JOINT * 5]
     seen = [(None, None, labels, None, {"axial": rng.integers(0, 256, (9, 32, 32), np.uint8)}) for labels in joint]
     found = trained(seen, "axial", 1)
     assert set(found) == {*LABELS, "macro"} and all(0 <= lo <= a <= hi <= 1 for a, lo, hi in found.values())
     with pytest.raises(SystemExit):
-        phantom_limits.main(["--exams", "20", "--trained"])
+        limits.main(["--exams", "20", "--trained"])
 
 
 @pytest.mark.slow
@@ -249,7 +253,7 @@ def test_interrupted_it_ends_at_once_and_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_brightness_does_not_tell_but_the_right_place_does():
-    """A light version of `python -m bench.phantom_limits`: fewer exams, so wider margins."""
+    """A light version of `python -m bench.phantom.limits`: fewer exams, so wider margins."""
     seen = look_at(0, 120, 48, 2)
     assert all(auc < 0.75 for auc, _, _ in ceiling(seen).values())
     read = floor(seen, ("acl", "meniscus"))

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import metrics, presets
 from bench.__main__ import main
-from bench.records import read_scores
-from bench.results import Scored
+from bench.config import presets
+from bench.stats import metrics
+from bench.store.records import read_scores
+from bench.store.scored import Scored
 from tests.conftest import LABELS
 from tests.tools.tiny import TINY
 

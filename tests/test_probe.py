@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from baselines import imagenet
-from bench import probe
-from bench.presets import SMOKE
+from bench.config.presets import SMOKE
+from bench.run import probe
 from sslm_core.cache import Cache
 from sslm_core.downstream import predict
 from sslm_core.encoder import stages

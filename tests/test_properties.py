@@ -14,7 +14,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bench import intervals, metrics
+from bench.stats import intervals, metrics
 from sslm_core.clips import ClipConfig, sample_clips
 from sslm_core.errors import UserError
 from sslm_core.exams import by_own_range, joint, minority, read_labels, read_volume, stratified, volume_shape

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.records import read_json, read_scores
+from bench.store.records import read_json, read_scores
 from sslm_core.checkpoint import load
 from tests.conftest import LABELS
 

@@ -13,11 +13,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc
 
-from bench import compare, intervals, phantom, plots, plots_curves, plots_methods, presets, repeat, report, study_table, table, verdict
 from bench.__main__ import main
-from bench.compare import AUC, RECALL, Difference, differences, drawn
-from bench.methods import METHODS
-from bench.results import read, stored
+from bench.cli import report
+from bench.config import presets
+from bench.phantom import folder
+from bench.report import plots, plots_curves, plots_methods, repeat, study_table, table, verdict
+from bench.report.differences import AUC, HEAD, RECALL, Difference, differences, drawn
+from bench.run.methods import METHODS
+from bench.stats import intervals
+from bench.store.results import read
+from bench.store.scored import stored
 from tests.tools.synthetic import store
 from tests.tools.tiny import TINY
 
@@ -172,7 +177,7 @@ def test_few_seeds_give_intervals_and_no_verdict(tmp_path, capsys):
     assert re.fullmatch(r"SSLM has a macro AUC of \.\d+ \[.*\] and .* Too few seeds for a verdict on the methods\.", told(out))
     assert main(["compare", "--out", str(out), "sslm", "random"]) == 0
     text = capsys.readouterr().out + table.table(drawn(next(iter(stored(out).values())), "ensemble"))
-    assert not re.search("better|worse|undecided", text.replace(compare.HEAD[-1], ""))
+    assert not re.search("better|worse|undecided", text.replace(HEAD[-1], ""))
     assert text.count("Too few seeds for a verdict: 5 of each method are needed") == 2
     assert re.search(r"SSLM against random: macro AUC \+\.?\d*\.\d+ \[\+.*\]; minority recall", text)
 
@@ -229,7 +234,7 @@ def test_variants_and_other_planes_are_named_not_mixed_in(tmp_path, monkeypatch)
     ("cpu", "gone.field=1", 288, True), ("gone", "", 288, True),
 ])  # fmt: skip
 def test_repeating_a_run_wants_data_unless_the_suite_brings_them(name, variant, exams, wanted):
-    brought = phantom.digest(phantom.PhantomConfig(exams, 160, size=64))
+    brought = folder.digest(folder.PhantomConfig(exams, 160, size=64))
     assert repeat.wants_data(SimpleNamespace(key={"preset": name, "variant": variant, "digest": brought})) == wanted
 
 

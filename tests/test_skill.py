@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench import compare, intervals
-from bench.results import UNLEARNT, stored
-from bench.table import table
+from bench.report import differences
+from bench.report.table import table
+from bench.stats import intervals
+from bench.store.results import UNLEARNT
+from bench.store.scored import stored
 from sslm_core.heads import ConvLSTMHead
 from sslm_core.losses import bce, constant, losses
 from tests.tools.synthetic import store
@@ -57,9 +59,9 @@ def test_no_verdict_on_a_method_that_did_not_learn(tmp_path):
     for one in methods["random"]:
         for record in one.records.values():
             record["tune_losses"] = {"model": record["tune_losses"]["constant"], "constant": record["tune_losses"]["constant"]}
-    draws = compare.drawn(methods, "ensemble")
-    found = compare.differences(draws, "sslm", ("macro",))
-    assert {d.second: d.verdict for d in found if d.figure == compare.AUC} == {"random": compare.NO_VERDICT, "supervised": "better"}
+    draws = differences.drawn(methods, "ensemble")
+    found = differences.differences(draws, "sslm", ("macro",))
+    assert {d.second: d.verdict for d in found if d.figure == differences.AUC} == {"random": differences.NO_VERDICT, "supervised": "better"}
     judged = [d for d in found if d.second == "supervised"]
     assert [d.adjusted for d in judged] == list(intervals.holm([d.estimate.p for d in judged]))
     text = table(draws)

@@ -9,12 +9,14 @@ import pytest
 import torch
 from conftest import write_exams
 
-from bench import phantom, speed_measure, speed_pretext
 from bench.__main__ import main
-from bench.speed import USUAL, cases_of
-from bench.speed_measure import Case, Setting, measure
-from bench.speed_opponents import DIGESTS, PATCH, TRANSFORMS, Frugal, LibraryWarp, Original, Tabled, output_digest, sampled
-from bench.speed_table import goals, ratio, read, table
+from bench.phantom import folder
+from bench.speed import measure as measuring
+from bench.speed import pretext
+from bench.speed.groups import USUAL, cases_of
+from bench.speed.measure import Case, Setting, measure
+from bench.speed.opponents import DIGESTS, PATCH, TRANSFORMS, Frugal, LibraryWarp, Original, Tabled, output_digest, sampled
+from bench.speed.table import goals, ratio, read, table
 from sslm_core.frames import FrameStore
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.warp import Warp
@@ -73,8 +75,8 @@ def test_cases_are_timed_in_turns():
 def test_models_of_a_group_are_gone_after_it(monkeypatch, tmp_path):
     exams = write_exams(tmp_path / "exams", train=4, valid=4, planes=("sagittal",), size=64)
     made = weakref.WeakSet()
-    start = speed_pretext.Step.__init__
-    monkeypatch.setattr(speed_pretext.Step, "__init__", lambda self, *given: (made.add(self), start(self, *given))[0])
+    start = pretext.Step.__init__
+    monkeypatch.setattr(pretext.Step, "__init__", lambda self, *given: (made.add(self), start(self, *given))[0])
     setting = Setting(torch.device("cpu"), True, exams)
     cases = [case for case in cases_of(setting, ["encoder"]) if case.group.startswith("pretext of smoke")]
     works = [case.make() for case in cases]
@@ -85,10 +87,10 @@ def test_models_of_a_group_are_gone_after_it(monkeypatch, tmp_path):
 
 
 def test_peak_memory_is_that_of_the_call():
-    if speed_measure.peak_of(lambda: None, torch.device("cpu")) is None:
+    if measuring.peak_of(lambda: None, torch.device("cpu")) is None:
         pytest.skip("this system does not tell")
-    assert 60 < speed_measure.peak_of(lambda: torch.ones(16 << 20), torch.device("cpu")) < 100  # 64 MB, gone before it is asked for
-    assert speed_measure.peak_of(lambda: None, torch.device("cpu")) < 5
+    assert 60 < measuring.peak_of(lambda: torch.ones(16 << 20), torch.device("cpu")) < 100  # 64 MB, gone before it is asked for
+    assert measuring.peak_of(lambda: None, torch.device("cpu")) < 5
 
 
 # -- the verb -----------------------------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ def timed(tmp_path_factory):
     exams = write_exams(root / "exams", train=4, valid=4, planes=("sagittal",), size=256)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(phantom, "make", lambda *_: exams)
+        patch.setattr(folder, "make", lambda *_: exams)
         assert main(["speed", "--quick", "--device", "cpu", "--save", "first"]) == 0
     return root
 
@@ -122,7 +124,7 @@ def test_a_quick_run_stores_every_case(timed, capsys):
 
 def test_runs_are_compared(timed, monkeypatch, capsys):
     monkeypatch.chdir(timed)
-    monkeypatch.setattr(phantom, "make", lambda *_: timed / "exams")
+    monkeypatch.setattr(folder, "make", lambda *_: timed / "exams")
     assert main(["speed", "--quick", "--device", "cpu", "--groups", "roof", "--benchmark-compare", "0001"]) == 0
     assert "0001_first" in capsys.readouterr().out
 
@@ -148,7 +150,7 @@ def records_of(device: str, seconds: float = 1.0) -> list[dict]:
 @pytest.fixture
 def everything(monkeypatch):
     """A CPU and a GPU, both with bfloat16, kornia and MONAI installed."""
-    monkeypatch.setattr(speed_measure, "fast_dtype", lambda device: "bfloat16")
+    monkeypatch.setattr(measuring, "fast_dtype", lambda device: "bfloat16")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     return records_of("cpu") + records_of("cuda", 0.1)
 

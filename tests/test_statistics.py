@@ -14,10 +14,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import compare, intervals, operating
-from bench.compare import AUC, RECALL
-from bench.results import Scored
-from bench.table import table
+from bench.report import differences
+from bench.report.differences import AUC, RECALL
+from bench.report.table import table
+from bench.stats import intervals, operating
+from bench.store.scored import Scored
 from sslm_core.exams import MACRO
 
 PHI, PROBIT = NormalDist().cdf, NormalDist().inv_cdf
@@ -75,12 +76,12 @@ def simulate(sets: int, aucs: dict[str, float], exams: int = 120, tune: int = 48
     for k in range(sets):
         made, apart = methods(np.random.default_rng((exams, tune, seeds, len(aucs), k)), aucs, exams, tune, seeds)
         truth = {name: true_figures(apart[name], auc) for name, auc in aucs.items()}
-        draws = compare.drawn(made, "")
+        draws = differences.drawn(made, "")
         for name, own in draws.items():
             for figure in (AUC, RECALL):
                 for i, label in enumerate((*LABELS, MACRO)):
                     holds(held[figure, label], own.interval(figure, i), truth[name][figure][i])
-        found.append(compare.differences(draws, "sslm", (MACRO,)))
+        found.append(differences.differences(draws, "sslm", (MACRO,)))
         for d in found[-1]:
             holds(held[d.figure, "difference"], d.estimate, truth[d.first][d.figure][-1] - truth[d.second][d.figure][-1])
         printed.append(re.findall(r"\]: (better|worse|undecided|too few)", table(draws)))

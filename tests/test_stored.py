@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import presets
 from bench.__main__ import main
-from bench.results import COLUMNS, KEY, read
-from bench.run import changed, code
+from bench.config import presets
+from bench.run.job import changed, code
+from bench.store.results import COLUMNS, KEY, read
 from sslm_core.checkpoint import load, save
 from tests.tools.tiny import TINY
 

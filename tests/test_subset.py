@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.subset import DataConfig, labelled, spread
+from bench.config.data import DataConfig
+from bench.data.subset import labelled, spread
 from sslm_core.errors import UserError
 from sslm_core.exams import joint
 

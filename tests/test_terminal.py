@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.options import listed, seeds_of
-from bench.variants import canonical
+from bench.config.options import listed, seeds_of
+from bench.config.variants import canonical
 from sslm_core.errors import UserError
 from tests.conftest import write_exams
 

@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from bench import cost, presets
-from bench.subset import DataConfig
-from bench.variants import canonical, varied
+from bench.config import presets
+from bench.config.data import DataConfig
+from bench.config.variants import canonical, varied
+from bench.run import flops
 from sslm_core.encoder import size
 from sslm_core.errors import UserError
 from sslm_core.jigsaw import JigsawConfig
@@ -52,11 +53,11 @@ def test_exams_in_place_of_the_budget():
 
 def test_flops_agree_with_the_published_size():
     """79.5 GFLOP a patch set at K = 1000, counted apart from this suite; the permutation head, left out here, has 0.01."""
-    assert cost.patches(SSLMConfig(size("skid-v1"), JigsawConfig()), 256) == pytest.approx(79.5e9, rel=0.01)
+    assert flops.patches(SSLMConfig(size("skid-v1"), JigsawConfig()), 256) == pytest.approx(79.5e9, rel=0.01)
 
 
 def test_the_plan_grows_with_what_is_planned():
-    once, twice = (cost.planned(dataclasses.replace(presets.CPU, exams=(n, 1)), 30) for n in (120, 240))
+    once, twice = (flops.planned(dataclasses.replace(presets.CPU, exams=(n, 1)), 30) for n in (120, 240))
     assert list(twice.values()) == pytest.approx([2 * work for work in once.values()])
     pretext, cached, anew, end_to_end = once.values()
     assert cached < anew < end_to_end

@@ -39,7 +39,7 @@ def make(root: Path, exams: int) -> None:
 
 def step(name: str, root: Path) -> dict:
     """Seconds, processor seconds and peak memory in MB of one step; of `doctor` and `plan` also what they found."""
-    from bench.doctor import diagnose
+    from bench.data.doctor import diagnose
     from sslm_core.clips import ClipConfig, clip_rows
     from sslm_core.exams import digest, read_exams, stratified
     from sslm_core.frames import FrameStore, offsets_of

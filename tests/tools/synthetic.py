@@ -12,9 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from bench.methods import METHODS
-from bench.presets import CPU
-from bench.run import RECORD, Job, environment, write_scores
+from bench.config.presets import CPU
+from bench.run.cell import RECORD, write_scores
+from bench.run.device import environment
+from bench.run.job import Job
+from bench.run.methods import METHODS
 from sslm_core.exams import minority
 
 PREVALENCE = {"abnormal": 0.8, "acl": 0.3, "meniscus": 0.4}

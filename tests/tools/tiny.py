@@ -1,6 +1,6 @@
 """The smallest preset: for what is tried from end to end."""
 
-from bench import presets
+from bench.config import presets
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import EncoderConfig

@@ -1,0 +1,162 @@
+"""Has a change cost accuracy, work, memory or speed? Preset `check` against the rows that results.csv holds of it.
+
+Each figure may differ by what the noise of those rows allows (gates.py).
+"""
+
+import statistics
+import subprocess
+from pathlib import Path
+
+from sslm_core.errors import UserError
+from sslm_core.exams import ENSEMBLES, MACRO
+
+from ..config.presets import Preset
+from ..data.dataset import Dataset, planes_of
+from ..machine import ROOT, cores
+from ..run.job import Job
+from ..run.sweep import say, sweep
+from ..store import results
+from ..store.results import TIMED
+from ..store.scored import Scored
+from . import gates
+from .gates import IDENTICAL, SLOWER, Verdict
+from .speed import drifted, timings
+
+NOW = 2  # seeds that a check runs
+KINDS = ("accuracy", "cost", "speed")
+NOISY = {"pretext accuracy": "pretext_accuracy", "macro AUC": "auc", "minority recall": "minority_recall", "skill": "skill"}
+BOTH = "pretext accuracy"  # gated on both sides: a leak raises it
+COSTS = {"FLOPs per exam": "flops_per_exam", "training FLOPs": "train_flops", "parameters": "parameters", "trainable": "trainable"}
+AGAIN = 2  # times that what is slower than the baseline is timed before it fails
+MEMORY = 1.5  # most that peak memory may grow by: it differs with the cells that a process has met before
+TIMED_WITH = "sslm"  # the method whose rows hold the timings
+
+Rows = list[dict[str, str]]  # of results.csv, label macro
+
+
+# --- the baseline ---------------------------------------------------------------------------------------------------------
+def has(row: dict, key: dict) -> bool:
+    return all(row[name] == value for name, value in key.items())
+
+
+def stored(path: Path | None) -> tuple[str, Rows]:
+    """The name of the baseline's file, and its rows. Raises UserError where it cannot be read."""
+    if path:
+        if not path.is_file():
+            raise UserError(f"--baseline {path}: no such file")
+        return str(path), results.read(path)
+    try:
+        shown = subprocess.run(["git", "-C", str(ROOT), "show", "HEAD:results.csv"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+        raise UserError(f"HEAD:results.csv: git does not show it ({why}); name the baseline by --baseline FILE") from None
+    return "HEAD:results.csv", results.parsed(shown.stdout.removeprefix("\ufeff"), "HEAD:results.csv")
+
+
+def usable(baseline: Rows, methods: tuple[str, ...], what: str) -> None:
+    """Raises UserError unless each method has LEAST seeds, every gated figure of them, and a spread."""
+    mend = "make it by python -m bench check --update"
+    for method in methods:
+        mine = [row for row in baseline if row["method"] == method]
+        if len(mine) < gates.LEAST:
+            raise UserError(f"{what}: {len(mine)} seeds of {method} are stored, expected {gates.LEAST} or more; {mend}")
+        for figure, column in NOISY.items():
+            values = {row[column] for row in mine}
+            if "" in values and (len(values) > 1 or figure != BOTH):
+                raise UserError(f"{what}: {figure} of {method} is empty in some seeds; {mend}")
+            if len(values) == 1 and values != {""}:
+                raise UserError(f"{what}: {figure} of {method} is the same in all seeds, which tells no noise; {mend}")
+
+
+def confirmed(baseline: Rows, verdicts: list[Verdict], seeds: list[int], device: str, limit: float, here: dict) -> list[Verdict]:
+    """`verdicts`, with what is slower timed AGAIN: a busy moment passes, a slower part stays."""
+    for _ in range(AGAIN):
+        suspects = {v.figure for v in verdicts if v.verdict == SLOWER}
+        if not suspects:
+            break
+        say(f"timed again: {', '.join(sorted(suspects))}")
+        now = [results.cells(row) for row in with_timings([], seeds, device)]
+        fresh = {v.figure: v for v in judged(baseline, now, ["speed"], limit, here)}
+        verdicts = [fresh[v.figure] if v.figure in suspects else v for v in verdicts]
+    return verdicts
+
+
+# --- what is there now ----------------------------------------------------------------------------------------------------
+def run(dataset: Dataset, chosen: Preset, seeds: list[int], device: str, jobs: int | None, folder: Path) -> list[dict]:
+    """Rows of results.csv of every method and seed, run anew."""
+    (plane,) = planes_of(chosen, dataset)
+    cells = [Job(dataset, chosen, method, plane, seed, device, folder) for method in chosen.methods for seed in seeds]
+    sweep(cells, jobs or (cores() if device == "cpu" else 1), lambda job: None)
+    return [row for job in cells for row in Scored([job.folder]).rows() if row["plane"] not in ENSEMBLES]
+
+
+def with_timings(rows: list[dict], seeds: list[int], device: str) -> list[dict]:
+    """`rows`, those of TIMED_WITH with timings: one of each seed, by a process of its own. Without rows, rows of timings alone."""
+    rows = rows or [{"method": TIMED_WITH, "seed": seed, "label": MACRO} for seed in seeds]
+    mine = [row for row in rows if row["method"] == TIMED_WITH and row["label"] == MACRO]
+    for k, row in enumerate(mine):
+        say(f"timings [{k + 1}/{len(mine)}]")
+        row |= {f"rel_{part}": value for part, value in timings(device).items()}
+    return rows
+
+
+# --- the gates ------------------------------------------------------------------------------------------------------------
+def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict[str, str]) -> list[Verdict]:
+    """Every gate of `kinds` on rows of now against those of the baseline; here: the environment of now."""
+    everyone, methods = (list(dict.fromkeys(row["method"] for row in rows)) for rows in (baseline, now))
+    before, after = ({m: [row for row in rows if row["method"] == m] for m in everyone} for rows in (baseline, now))
+    distinct = {(figure, *(row[column] for row in before[m])): (m, figure) for m in reversed(everyone) for figure, column in NOISY.items()
+                if before[m][0][column]}  # fmt: skip
+    gated = list(reversed(distinct.values()))  # what methods share, a pretext, is gated once
+    alarms = gates.ALARMS / sum(2 if figure == BOTH else 1 for _, figure in gated)
+    verdicts = []
+    if "accuracy" in kinds:
+        for method, figure in (pair for pair in gated if pair[0] in methods):
+            column = NOISY[figure]
+            known = {row["seed"]: row[column] for row in before[method]}
+            same = all(known.get(row["seed"]) == row[column] for row in after[method])
+            verdicts.append(gates.noisy(f"{method}: {figure}", numbers(before[method], column), numbers(after[method], column), alarms,
+                                        same, figure == BOTH))  # fmt: skip
+    if "cost" in kinds:
+        for method in methods:
+            for figure, column in COSTS.items():
+                spelt = ({row[column] for row in rows[method]} for rows in (before, after))
+                verdicts.append(gates.exact(f"{method}: {figure}", *spelt))
+            if alike(baseline, here):
+                peaks = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
+                verdicts.append(gates.at_most(f"{method}: peak memory, MB", *peaks, MEMORY))
+    if "speed" in kinds:
+        times = [[{part: float(row[f"rel_{part}"]) for part in TIMED} for row in rows[TIMED_WITH] if row[f"rel_{TIMED[0]}"]]
+                 for rows in (before, after)]  # fmt: skip
+        # calibration makes up for a slower or a busier machine, not for one of another design
+        if len(times[0]) < gates.LEAST:
+            verdicts.append(Verdict("times", "", "", "", f"not judged: timings of {len(times[0])} seeds are stored"))
+        else:
+            verdicts += drifted(*times, limit, "" if alike(baseline, here) else "not judged: another machine or torch")
+    return verdicts
+
+
+def numbers(rows: Rows, column: str) -> list[float]:
+    return [float(row[column] or "nan") for row in rows]
+
+
+def alike(baseline: Rows, here: dict[str, str]) -> bool:
+    return all(row[name] == here[name] for row in baseline for name in ("machine", "torch"))
+
+
+def told(baseline: Rows, now: Rows, verdicts: list[Verdict], where: str, here: dict[str, str]) -> str:
+    """What the table rests on, in words."""
+    one, seeds, known = baseline[0], sorted({int(row["seed"]) for row in now}), {row["seed"] for row in baseline}
+    lines = [f"Baseline: {where}, {len(known)} seeds, {one['machine']}, torch {one['torch']}, commit {one['commit'] or 'unknown'}. "
+             f"Now: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."]  # fmt: skip
+    scored = [v for v in verdicts if v.found]
+    if scored:
+        if all(v.verdict == IDENTICAL for v in scored):
+            lines.append("Scores are identical to the stored ones: nothing that they depend on has changed.")
+        elif not alike(baseline, here):
+            lines.append(f"Another machine or torch ({here['machine']}, torch {here['torch']}): scores differ by rounding alone, and are "
+                         "judged by the spread of the baseline's seeds.")  # fmt: skip
+        elif {str(seed) for seed in seeds} <= known:
+            lines.append("Same machine and torch, yet scores differ: something that they depend on has changed since the baseline.")
+        lines.append(f"Unchanged code fails any of the {len(scored)} gates of noisy figures with a chance of {gates.ALARMS:.1%} or less.")
+    return "\n".join(lines)

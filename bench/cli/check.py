@@ -1,0 +1,98 @@
+"""`python -m bench check`: preset `check` is run and compared with its rows in results.csv; the table of gates."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from sslm_core.errors import UserError
+from sslm_core.exams import MACRO
+
+from ..check import gates
+from ..check.check import KINDS, NOW, confirmed, has, judged, run, stored, told, usable, with_timings
+from ..check.gates import Verdict
+from ..check.speed import against
+from ..config.options import device_of, listed, seeds_of
+from ..config.presets import preset
+from ..data.dataset import embedded
+from ..run.device import environment
+from ..run.sweep import say
+from ..store import results
+from ..text import aligned
+
+HEAD = ("figure", "baseline", "now", "allowed", "verdict", "loss found with 80 %")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="compare with the rows of FILE (default: results.csv of git's HEAD)")
+    parser.add_argument("--update", action="store_true", help="run all seeds of the preset, put them into results.csv as the new "
+                        "baseline and say what changed")  # fmt: skip
+    parser.add_argument("--gates", help=f"comma-separated, of {', '.join(KINDS)} (default: all)")
+    parser.add_argument("--against", metavar="GIT_REF", help="speed: time that commit in turns with this code, instead of the baseline's "
+                        "timings")  # fmt: skip
+    parser.add_argument("--limit", type=float, default=1.15, help="fail where the whole interval of a duration's ratio lies beyond "
+                        "(default %(default)g)")  # fmt: skip
+    parser.add_argument("--seeds", help=f"comma-separated numbers (default: {NOW} of the preset's; with --update all of them)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu or cuda (default cpu: that is what the committed baseline is of)")
+    parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
+    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file that --update writes (default results.csv)")
+    parser.add_argument("--markdown", action="store_true", help="print a markdown table")
+
+
+def main(args: argparse.Namespace) -> int:
+    chosen, device = preset("check"), device_of(args.device)
+    kinds = listed(args.gates, KINDS, KINDS, "--gates")
+    seeds = seeds_of(args.seeds, chosen.seeds[: None if args.update else NOW])
+    if not args.limit > 1:
+        raise UserError(f"--limit {args.limit:g}: expected more than 1")
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
+    if args.update and (len(seeds) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
+        raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
+    if args.update:
+        results.check(args.results)
+    verdicts, footing, here = [], "", environment(torch.device(device))
+    if args.against and "speed" in kinds:
+        kinds.remove("speed")
+        verdicts += against(args.against, device, args.limit)
+    if kinds:
+        key = {"preset": chosen.name, "protocol": "clean", "variant": "", "device": device}
+        with tempfile.TemporaryDirectory(prefix="sslm-check-") as folder:  # no cache of another state of the code is there
+            dataset = embedded(chosen, home=Path(folder))
+            where, held = stored(args.baseline)
+            baseline = [row for row in held if row["digest"] == dataset.digest and row["label"] == MACRO and has(row, key)]
+            if baseline or not args.update:  # one that cannot be used is named now, not after the run
+                try:
+                    usable(baseline, chosen.methods, f"{where}, preset check, data {dataset.digest}, device {device}")
+                except UserError as error:
+                    if not args.update:
+                        raise
+                    say(f"the changes are not listed, as the old baseline cannot be compared: {error}")
+                    baseline = []
+            rows = run(dataset, chosen, seeds, device, args.jobs, Path(folder)) if set(kinds) - {"speed"} else []
+            if "speed" in kinds:
+                rows = with_timings(rows, seeds, device)
+        now = [results.cells(row) for row in rows if row["label"] == MACRO]
+        if baseline:
+            verdicts = confirmed(baseline, judged(baseline, now, kinds, args.limit, here), seeds, device, args.limit, here) + verdicts
+            footing = told(baseline, now, verdicts, where, here)
+        if args.update:
+            results.upsert(args.results, rows, instead=lambda row: has(row, key))
+    if verdicts:
+        print(table(verdicts, args.markdown))
+    if footing:
+        print(footing)
+    if args.update:
+        print(f"{args.results}: rows of {len(seeds)} seeds are the baseline from the commit on that holds them")
+        return 0
+    failed = [f"{v.figure}: {v.verdict}" for v in verdicts if v.fails]
+    print(f"check failed: {'; '.join(failed)}" if failed else "check passed")
+    return int(bool(failed))
+
+
+def table(verdicts: list[Verdict], markdown: bool) -> str:
+    lines = [[v.figure, v.baseline, v.now, v.allowed, v.verdict.upper() if v.fails else v.verdict, v.found] for v in verdicts]
+    if markdown:
+        return "\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ["---"] * len(HEAD), *lines)) + "\n"
+    return "\n".join(aligned(list(HEAD), lines)) + "\n"

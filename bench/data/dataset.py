@@ -1,0 +1,133 @@
+"""Which exams a run is about: a folder that the user names, or the embedded phantom; and their split."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sslm_core.errors import UserError
+from sslm_core.exams import ExamSet, digest, file_digests, minority, read_exams, stratified
+from sslm_core.files import locked
+
+from ..config.data import DataConfig
+from ..config.options import check_writable
+from ..config.presets import Preset
+from ..phantom import folder, marks
+from .subset import labelled
+
+SPLIT_SEED = 0  # one split per data set: seeds differ in training alone
+PROTOCOLS = ("clean", "as-published")  # who chooses: exams held out of train, or, as the original did, the reported exams themselves
+FLATTERS = "epochs, thresholds and weights were chosen on the reported exams, figures flatter"  # what as-published means for a reader
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of `sets`, counted on from set to set.
+
+    `shown`: those of them whose labels are seen, where that is not all.
+    """
+
+    name: str
+    digest: str
+    train: ExamSet
+    reported: ExamSet
+    fit: np.ndarray
+    tune: np.ndarray
+    notice: str
+    files: dict[str, str]  # sha256 of each volume; of the embedded phantom none
+    protocol: str = PROTOCOLS[0]
+    shown: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Exams of `fit` that labels are learnt from."""
+        return self.shown[0] if self.shown else self.fit
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Exams of `tune` that learning rate, epoch, thresholds and weights are chosen on."""
+        return self.shown[1] if self.shown else self.tune
+
+    @property
+    def sets(self) -> list[ExamSet]:
+        """What training may open: train, and under `as-published` the reported exams too."""
+        return [self.train] if self.protocol == "clean" else [self.train, self.reported]
+
+    @property
+    def choosing(self) -> ExamSet:
+        """The exams of `judged`."""
+        return self.train.subset(self.judged) if self.protocol == "clean" else self.reported.subset(self.judged - len(self.train))
+
+    @property
+    def minority(self) -> np.ndarray:
+        """Per label the class that is rarer in training: [L]."""
+        return minority(self.train.truth)
+
+    def showing(self, config: DataConfig) -> "Dataset":
+        """The same exams with fewer labels. Raises UserError where nothing can be fitted to those."""
+        if config.all_labels:
+            return self
+        truth = np.concatenate([exams.truth for exams in self.sets])
+        return replace(self, shown=labelled(config, self.train.labels, truth, self.train.truth, self.fit, self.tune))
+
+
+def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]) -> Dataset:
+    """Read and check a folder in MRNet's or KneeMRI's layout, take no more exams than the preset's budget, split train into fit and
+    tune: as the data set itself does, else by exam, stratified.
+
+    Under `as-published` all of train is fit, and tune is the reported set.
+    """
+    train, reported = read_exams(root)
+    if preset.data.exams > len(train):
+        raise UserError(f"{root}: has {len(train)} train exams; give data.exams={len(train)} or less, not {preset.data.exams}")
+    files = {} if known_digest else file_digests([train, reported])
+    code = known_digest or digest([train, reported], files)
+    notice = []
+    taken = []
+    for exams, most in zip((train, reported), preset.exams or (None, None)):
+        if most and len(exams) > most:
+            notice.append(f"{most} of {len(exams)} {exams.split} exams")
+            strata = exams.truth if exams.held is None else np.column_stack([exams.truth, exams.held])
+            exams = exams.subset(stratified(strata, most, SPLIT_SEED)[0])
+        taken.append(exams)
+    train, reported = taken
+    mend = "stratified by joint label (--set data.exams=N takes N of train)"
+    text = [f"preset {preset.name} takes {' and '.join(notice)}, {mend}"] if notice else []
+    if strays := [name for exams in (train, reported) for name in exams.strays]:
+        text.append(f"folders without a volume, ignored: {len(strays)}, as {strays[0]}")
+    if protocol == "as-published":
+        fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
+    elif train.held is not None:  # the data set has a split of its own
+        fit, tune = np.flatnonzero(~train.held), np.flatnonzero(train.held)
+    else:
+        count = round(preset.tune * len(train))
+        if not 0 < count < len(train):
+            raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
+        tune, fit = stratified(train.truth, count, SPLIT_SEED)
+    return Dataset(name, code, train, reported, fit, tune, "; ".join(text), files, protocol).showing(preset.data)
+
+
+def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("data")) -> Dataset:
+    """The data set that a preset is run on where the user names none, made under `home` unless it is there."""
+    config = folder.PhantomConfig(*preset.phantom, size=preset.frame)
+    code = marks.digest(preset.phantom) if preset.embedded == "marks" else folder.digest(config)
+    root = home / f"{preset.embedded}-{code}"
+    check_writable("the embedded data set", home, "run from another folder, or name a data set of your own with --data")
+    with locked(home / f".{root.name}.lock"):  # of two runs that want it the second waits
+        if preset.embedded == "marks":
+            marks.make(root, preset.phantom)
+        else:
+            folder.make(root, config)
+    return open_dataset(root, preset.embedded, preset, code, protocol)
+
+
+def dataset_of(data: Path | None, preset: Preset, protocol: str) -> Dataset:
+    """The folder that the user names, or the embedded data set."""
+    return open_dataset(data, data.resolve().name, preset, protocol=protocol) if data else embedded(preset, protocol)
+
+
+def planes_of(preset: Preset, dataset: Dataset) -> tuple[str, ...]:
+    """The planes that a preset runs: those it names and the data has, else the first; all where it names none."""
+    if not preset.planes:
+        return dataset.train.planes
+    return tuple(p for p in preset.planes if p in dataset.train.planes) or dataset.train.planes[:1]

@@ -1,0 +1,269 @@
+"""What a folder of exams holds, and all that is wrong with it, before a run is started on it."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sslm_core import kneemri
+from sslm_core.errors import UserError
+from sslm_core.exams import SPLITS, likely, plane_folders, read_exams, read_labels
+from sslm_core.reading import check_folder, listed
+
+from ..stats.intervals import shifted
+from .doctor_volumes import look, looks
+
+CLEAN, WARNINGS, UNUSABLE = range(3)  # exit codes
+FEW = 10  # exams of a class below which its figures say next to nothing
+FLAT = 16  # gray levels below which a volume's range is no picture
+SORTED = -4.0  # standard deviations of the number of changes between neighbours
+OVERALL = "abnormal"  # a label that every other finding implies
+
+
+@dataclass
+class Part:
+    """The exams of one split: `truth` label -> exam -> 0 or 1, `volumes` plane -> exam -> file."""
+
+    name: str
+    truth: dict[str, dict[str, int]] = field(default_factory=dict)
+    volumes: dict[str, dict[str, Path]] = field(default_factory=dict)
+
+    def table(self) -> tuple[list[str], np.ndarray]:
+        """Exams that every label has, sorted, and their labels [E, L]."""
+        ids = sorted(set.intersection(*map(set, self.truth.values()))) if self.truth else []
+        return ids, np.array([[rows[name] for rows in self.truth.values()] for name in ids], int).reshape(len(ids), len(self.truth))
+
+
+class Report:
+    def __init__(self, root: Path):
+        self.root, self.parts, self.looks = root, [], {}
+        self.layout = "KneeMRI" if kneemri.recognised(root) else "MRNet"
+        self.found: list[dict] = []
+
+    def add(self, level: str, kind: str, text: str) -> None:
+        self.found.append({"level": level, "kind": kind, "text": text})
+
+    def error(self, kind: str, text: str) -> None:
+        self.add("error", kind, text)
+
+    def warn(self, kind: str, text: str) -> None:
+        self.add("warning", kind, text)
+
+    @property
+    def code(self) -> int:
+        levels = {finding["level"] for finding in self.found}
+        return UNUSABLE if "error" in levels else WARNINGS if "warning" in levels else CLEAN
+
+
+def diagnose(root: Path, workers: int, quiet: bool = False) -> Report:
+    """Everything that is to be said of `root`. Raises UserError where it is no folder."""
+    check_folder(root)
+    report = Report(root)
+    (survey_kneemri if report.layout == "KneeMRI" else survey_mrnet)(report)
+    paths = [path for part in report.parts for volumes in part.volumes.values() for path in volumes.values()]
+    bar = tqdm(total=len(paths), desc="volumes", unit="file", disable=True if quiet else None)
+    with bar:
+        for seen in looks(paths, workers):
+            report.looks[seen.path] = seen
+            bar.update()
+    check_volumes(report)
+    check_axes(report)
+    check_duplicates(report)
+    check_labels(report)
+    check_usable(report)
+    return report
+
+
+# -- what is there ----------------------------------------------------------------------------------------------------
+
+
+def tried(report: Report, kind: str, work, *arguments, default):
+    """work(*arguments), or `default` and an error in the report."""
+    try:
+        return work(*arguments)
+    except UserError as error:
+        report.error(kind, str(error))
+    except OSError as error:
+        report.error(kind, f"{error.filename or report.root}: {error.strerror or error}")
+    return default
+
+
+def survey_mrnet(report: Report) -> None:
+    root, expected = report.root, set(SPLITS)
+    top = tried(report, "layout", listed, root, root, default=[])
+    for split in SPLITS:
+        part = Part(split)
+        for entry in top:
+            if entry.name.startswith(f"{split}-") and entry.name.endswith(".csv"):
+                expected.add(entry.name)
+                if rows := tried(report, "labels", read_labels, root / entry.name, default=None):
+                    part.truth[entry.name[len(split) + 1 : -4]] = rows
+        known = {name for rows in part.truth.values() for name in rows}
+        if (root / split).is_dir():
+            planes, _ = tried(report, "layout", plane_folders, root, root / split, known, default=([], []))
+            part.volumes = {plane: volumes_of(report, root / split / plane, ".npy") for plane in planes}
+            inside = tried(report, "layout", listed, root, root / split, default=[])
+            strays(report, [entry.name for entry in inside if entry.name not in planes], f"{split}/")
+        report.parts.append(part)
+        for label, rows in part.truth.items():
+            if gone := sorted(known - rows.keys()):
+                report.error("labels", f"{root / f'{split}-{label}.csv'}: no row of {some(gone)}, which another label has")
+        for plane, volumes in part.volumes.items():
+            cause = partial(likely, folder=root / split / plane)
+            compare(report, f"{root / split / plane}", known, volumes.keys(), f"{split}-*.csv", ".npy", cause)
+    strays(report, [entry.name for entry in top if entry.name not in expected], "")
+
+
+def survey_kneemri(report: Report) -> None:
+    root = report.root
+    diagnoses = tried(report, "labels", kneemri.read_diagnoses, root / kneemri.TABLE, default={})
+    top = tried(report, "layout", listed, root, root, default=[])
+    for name, folders in kneemri.FOLDERS.items():
+        part = Part(name, {kneemri.LABEL: {}}, {kneemri.PLANE: {}})
+        for folder in folders:
+            part.volumes[kneemri.PLANE] |= volumes_of(report, root / folder, ".pck") if (root / folder).is_dir() else {}
+        part.truth[kneemri.LABEL] = {v: int(diagnoses[f"{v}.pck"] > 0) for v in part.volumes[kneemri.PLANE] if f"{v}.pck" in diagnoses}
+        report.parts.append(part)
+    found = {f"{v}.pck" for part in report.parts for v in part.volumes[kneemri.PLANE]}
+    compare(report, f"{root}/vol??", diagnoses.keys(), found, kneemri.TABLE, "", lambda *_: kneemri.elsewhere(root))
+    where = defaultdict(set)
+    for part in report.parts:
+        for name in part.volumes[kneemri.PLANE]:
+            where[name.split("-")[0]].add(part.name)
+    if shared := sorted(name for name, parts in where.items() if len(parts) > 1):
+        report.warn("leakage", f"{root}: {some(shared)} has series in more than one of {', '.join(kneemri.FOLDERS)}: "
+                               "figures on the reported exams flatter")  # fmt: skip
+    grades = Counter(diagnoses.values())
+    report.add("note", "labels", f"diagnoses: {grades[0]} intact, {grades[1]} partial, {grades[2]} complete")
+    strays(report, [e.name for e in top if e.name not in {kneemri.TABLE, *sum(kneemri.FOLDERS.values(), ())}], "")
+
+
+def volumes_of(report: Report, folder: Path, suffix: str) -> dict[str, Path]:
+    entries = tried(report, "layout", listed, report.root, folder, default=[])
+    strays(report, [entry.name for entry in entries if not entry.name.endswith(suffix)], f"{folder.relative_to(report.root)}/")
+    return {entry.name[: -len(suffix)]: folder / entry.name for entry in entries if entry.name.endswith(suffix)}
+
+
+def compare(report: Report, where: str, listed_ids, found, table: str, suffix: str, cause: Callable) -> None:
+    """Exams that only the table or only the folder has; cause(missing, extra): why."""
+    if not listed_ids:
+        return  # there is no table; another check reports that
+    missing, extra = sorted(set(listed_ids) - set(found)), sorted(set(found) - set(listed_ids))
+    why = f"; {mend}" if (missing or extra) and (mend := cause(missing, extra)) else ""
+    if missing:
+        report.error("missing", f"{where}/{missing[0]}{suffix}: missing, though {table} lists it: {some(missing)}{why}")
+    if extra:
+        report.error("extra", f"{where}/{extra[0]}{suffix}: no row in {table}: {some(extra)}{why}")
+
+
+def strays(report: Report, names: list[str], where: str) -> None:
+    if names:
+        report.add("note", "strays", f"ignored: {where}{some(names)}")
+
+
+def some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def check_volumes(report: Report) -> None:
+    for path, seen in sorted(report.looks.items()):
+        if seen.error:
+            report.error("unreadable", seen.error)
+        elif seen.low == seen.high:
+            report.warn("constant", f"{path}: every voxel is {seen.low}: an empty export?")
+        elif seen.high - seen.low < FLAT:
+            report.warn("range", f"{path}: values {seen.low} to {seen.high} only: scaled to 0..1 before it was saved as integers?")
+        elif report.layout == "KneeMRI" and not 0 <= seen.low <= seen.high < 1 << 12:
+            report.warn("range", f"{path}: values {seen.low} to {seen.high}, expected 12 bits (0..4095)")
+
+
+def check_axes(report: Report) -> None:
+    for part in report.parts:
+        for plane, volumes in part.volumes.items():
+            shapes = [report.looks[path].shape for path in volumes.values() if not report.looks[path].error]
+            odd = [(t, h, w) for t, h, w in shapes if t > min(h, w)]
+            if 2 * len(odd) > len(shapes):
+                (t, h, w), sizes = odd[0], len({shape[1:] for shape in shapes})
+                differ = f", in {sizes} sizes" if sizes > 1 else ""
+                report.warn("axes", f"{part.name}/{plane}: more frames than rows or columns, as {t} frames of {h} x {w}{differ}: axes in "
+                                    "the order [H, W, T]? save np.moveaxis(volume, -1, 0)")  # fmt: skip
+
+
+def check_duplicates(report: Report) -> None:
+    """The same voxels twice; across parts that is leakage. Files without any contrast are reported as constant."""
+    same = defaultdict(list)
+    for part in report.parts:
+        for volumes in part.volumes.values():
+            for path in volumes.values():
+                seen = report.looks[path]
+                if seen.digest and seen.low < seen.high:
+                    same[seen.digest].append((part.name, str(path.relative_to(report.root))))
+    for group in same.values():
+        if len(group) > 1:
+            parts = sorted({part for part, _ in group})
+            text = f"{report.root / group[0][1]}: the same voxels as {some([path for _, path in group[1:]])}"
+            if len(parts) > 1:
+                report.warn("leakage", f"{text}: in {' and '.join(parts)}, so figures on the reported exams flatter")
+            else:
+                report.warn("duplicate", text)
+
+
+def check_labels(report: Report) -> None:
+    for part in report.parts:
+        ids, truth = part.table()
+        labels = list(part.truth)
+        if OVERALL in labels:
+            overall = truth[:, labels.index(OVERALL)]
+            for l, label in enumerate(labels):
+                if odd := [ids[e] for e in np.flatnonzero((overall == 0) & (truth[:, l] == 1))]:
+                    report.warn("contradiction", f"{part.name}: {len(odd)} exams with {label} 1 and {OVERALL} 0: {some(odd)}")
+        for l, label in enumerate(labels):
+            least = min(counts := np.bincount(truth[:, l], minlength=2))
+            if 0 < least < FEW:
+                report.warn("few", f"{part.name}: {least} of {len(ids)} exams are {counts.argmin()} in {label}: too few for a firm figure")
+            if in_order(truth[:, l]):
+                report.warn("sorted", f"{part.name}: exams are sorted by {label}, so the first of them are no sample "
+                                      "(a preset that takes fewer draws them by joint label)")  # fmt: skip
+    (_, train), (_, reported) = joined([p for p in report.parts[:-1] if p.truth]), report.parts[-1].table()
+    labels = list(report.parts[-1].truth)
+    if len(train) and len(reported) and train.shape[1] == reported.shape[1]:
+        for l in np.flatnonzero(shifted(train, reported)):
+            report.warn("shift", f"prevalence of {labels[l]} shifts from {train[:, l].mean():.2f} in training to "
+                                 f"{reported[:, l].mean():.2f} in {report.parts[-1].name}")  # fmt: skip
+
+
+def joined(parts: list[Part]) -> tuple[list[str], np.ndarray]:
+    tables = [part.table() for part in parts]
+    return [name for ids, _ in tables for name in ids], np.concatenate([truth for _, truth in tables]) if tables else np.empty((0, 0))
+
+
+def in_order(values: np.ndarray) -> bool:
+    """Whether 0 and 1 change far more seldom along the exams than chance would have it (the test of runs by Wald and Wolfowitz)."""
+    n, ones = len(values), int(values.sum())
+    between = 2 * ones * (n - ones) / n if n else 0
+    spread = math.sqrt(between * max(0, between - 1) / max(1, n - 1))
+    return spread > 0 and (np.count_nonzero(np.diff(values)) - between) / spread < SORTED
+
+
+def check_usable(report: Report) -> None:
+    """What a run would say: its reader has the last word."""
+
+    def shape(path: Path) -> tuple[int, int, int]:
+        seen = report.looks.get(path) or look(path)
+        if seen.error:
+            raise UserError(seen.error)
+        return seen.shape
+
+    try:
+        read_exams(report.root, shape)
+    except UserError as error:
+        if report.code != UNUSABLE:  # else its reason, or an earlier one, is reported
+            report.error("unusable", str(error))

@@ -1,0 +1,73 @@
+"""Processes that work for this one: they end with it, and Ctrl-C is answered by their parent."""
+
+import _thread
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+
+from sslm_core.errors import UserError
+
+
+def kill_children() -> None:
+    """Those that multiprocessing has started."""
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            child.kill()
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Ctrl-C, which a terminal sends to all processes, waits; those started meanwhile never see it: it is for their parent to answer."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def end_with_parent() -> None:
+    """Called in a worker: a killed parent leaves no worker behind."""
+    from multiprocessing import connection, parent_process
+
+    def wait() -> None:
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+
+    _thread.start_new_thread(wait, ())
+
+
+def in_processes(work: Callable, tasks: Iterable, workers: int) -> Iterator:
+    """Results of `work` in the order in which they are ready; a few tasks are in flight, however many there are.
+
+    Raises UserError where a process was ended from outside. Leaving early ends the workers at once.
+    """
+    tasks, before = iter(tasks), set(multiprocessing.active_children())
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(threads, "1"))  # read when a spawned worker imports numpy
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent)
+    whole = False
+    try:
+        with held_back():
+            running = {pool.submit(work, task) for task in islice(tasks, 2 * workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(work, task) for task in islice(tasks, len(done))}
+            for future in done:
+                yield future.result()
+        whole = True
+    except BrokenProcessPool:
+        raise UserError("a process that makes exams was ended from outside (out of memory?): the same command goes on where it "
+                        "stopped; fewer --workers need less memory") from None  # fmt: skip
+    finally:
+        for name, value in threads.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        pool.shutdown(wait=whole, cancel_futures=True)
+        if not whole:
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()

@@ -1,0 +1,147 @@
+"""Which differences are real: paired comparisons of stored runs on the same exams.
+
+A difference is the mean over seeds; its interval comes from one bootstrap over exams that both share (see intervals), its verdict
+after Holm over all comparisons shown, where both methods have the seeds for one. DeLong's test stands beside the AUC of each label as a
+cross-check.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sslm_core.errors import UserError
+from sslm_core.exams import MACRO
+
+from ..stats import intervals
+from ..store.scored import Scored
+
+AUC, RECALL = "AUC", "minority recall"
+NO_VERDICT = "no verdict"  # one of the two methods did not learn
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A method's figures on the exams and on every resample, [1 + R, S, labels + 1] each, and what all that is compared shares."""
+
+    seeds: list[Scored]
+    score: np.ndarray  # [S, E, L]
+    auc: np.ndarray
+    recall: np.ndarray
+    kept: float  # macro recall of the majority
+    skill: intervals.Skill
+    weights: np.ndarray  # [R, E], of the reported exams
+    exams: dict[str, np.ndarray]  # figure -> what it rests on, [L + 1]
+
+    def of(self, figure: str) -> np.ndarray:
+        return self.auc if figure == AUC else self.recall
+
+    def hidden(self, figure: str) -> np.ndarray:
+        return intervals.hidden(self.of(figure), self.exams[figure])
+
+    def interval(self, figure: str, k: int) -> intervals.Estimate:
+        """Of label number k; -1 is macro."""
+        return intervals.interval(self.of(figure)[:, :, k], self.exams[figure][k], self.hidden(figure)[k])
+
+    def less(self, other: "Draws", figure: str, k: int) -> intervals.Estimate:
+        """The difference from `other`."""
+        hidden = self.hidden(figure)[k] + other.hidden(figure)[k]
+        return intervals.paired(self.of(figure)[:, :, k], other.of(figure)[:, :, k], self.exams[figure][k], hidden)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of `first` less that of `second`. label: a label, or macro."""
+
+    first: str
+    second: str
+    figure: str
+    label: str
+    values: tuple[float, float]
+    estimate: intervals.Estimate
+    adjusted: float  # p after Holm
+    delong: float  # p, of one label's AUC; else NaN
+    needed: float  # exams
+    unlearnt: str = ""  # those of the two that did not learn
+
+    @property
+    def verdict(self) -> str:
+        return NO_VERDICT if self.unlearnt else intervals.verdict(self.estimate, self.adjusted)
+
+
+def alike(one: Scored, other: Scored) -> bool:
+    """Whether both were scored on the same exams and planes, with thresholds from the same exams."""
+    return (one.ids == other.ids and one.labels == other.labels and (one.truth == other.truth).all()
+            and one.tune_ids == other.tune_ids and set(one.records) == set(other.records))  # fmt: skip
+
+
+def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
+    """Every method's draws, from one set of resamples. Raises UserError where methods were not scored on the same exams and planes."""
+    first = next(iter(methods.values()))[0]
+    for name, seeds in methods.items():
+        for s in seeds:
+            if not alike(s, first):
+                raise UserError(f"{name} was not run on the same exams and planes as {next(iter(methods))}; run both in one command")
+    plane, weights, tune_weights = first.shown(ensemble), intervals.weights(first.truth), first.tune_weights()
+    exams = {AUC: intervals.exams_behind(first.truth), RECALL: intervals.exams_behind(first.truth, first.minority, first.tune_truth)}
+    out = {}
+    for name, seeds in methods.items():
+        score, tune_score = (np.stack([of[plane] for of in scores]) for scores in ([s.scores for s in seeds], [s.tune for s in seeds]))
+        recall = intervals.recall_draws(first.truth, score, weights, first.minority, first.tune_truth, tune_score, tune_weights)
+        out[name] = Draws(seeds, score, intervals.auc_draws(first.truth, score, weights), recall,
+                          float(np.mean([s.majority_recall(plane) for s in seeds])),
+                          intervals.skill(*np.mean([s.tune_losses(plane) for s in seeds], axis=0)), weights, exams)  # fmt: skip
+    return out
+
+
+def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]) -> list[Difference]:
+    """`reference` against every other method, in AUC and minority recall, for `labels` (macro among them or alone)."""
+    first = draws[reference].seeds[0]
+    names = (*first.labels, MACRO)
+    pairs = [(o, figure, names.index(label)) for o in draws if o != reference for figure in (AUC, RECALL) for label in labels]
+    found = [draws[reference].less(draws[other], figure, k) for other, figure, k in pairs]
+    unlearnt = {o: " and ".join(name for name in (reference, o) if not draws[name].skill.learnt) for o in draws}
+    judged = [math.nan if unlearnt[other] else e.p for (other, _, _), e in zip(pairs, found)]
+    out = []
+    for (other, figure, k), estimate, adjusted in zip(pairs, found, intervals.holm(judged)):
+        delong = math.nan
+        if figure == AUC and k < len(first.labels) and math.isfinite(estimate.p):
+            delong = intervals.delong(first.truth[:, k], draws[reference].score[:, :, k], draws[other].score[:, :, k]).p
+        values = tuple(float(draws[name].of(figure)[0, :, k].mean()) for name in (reference, other))
+        needed = intervals.exams_to_decide(estimate, len(first.truth))
+        out.append(Difference(reference, other, figure, names[k], values, estimate, float(adjusted), delong, needed,
+                              unlearnt[other]))  # fmt: skip
+    return out
+
+
+def footing(found: list[Difference], exams: int) -> str:
+    """What the intervals and the verdicts are about."""
+    judged = sum(math.isfinite(d.adjusted) for d in found)
+    few = [d for d in found if d.estimate.over == intervals.MODELS]
+    lines = [f"Intervals: 95 %, on {exams} exams, thresholds chosen anew in each resample of tune."]
+    if judged:
+        lines.append(f"Verdicts: on the methods, after Holm over {judged} comparisons.")
+    if few:
+        whose = "" if len(few) == len(found) else f" against {', '.join(dict.fromkeys(d.second for d in few))}"
+        lines.append(f"Too few seeds for a verdict{whose}: {intervals.MIN_SEEDS} of each method are needed; "
+                     "these differences are those of the trained models.")  # fmt: skip
+    return " ".join(lines)
+
+
+def said(d: Difference, found: list[Difference]) -> str:
+    """The verdict as a sentence has it: what `footing` says of all of them is not said in each."""
+    return "" if d.verdict == intervals.FEW_SEEDS and all(e.estimate.over == intervals.MODELS for e in found) else d.verdict
+
+
+HEAD = ("first", "second", "figure", "label", "first's", "second's", "difference", "low", "high", "p", "p Holm", "p DeLong", "verdict",
+        "exams to decide")  # fmt: skip
+
+
+def cells(d: Difference) -> list[str]:
+    def number(value: float, form: str) -> str:
+        return format(value, form) if math.isfinite(value) else "-"
+
+    e = d.estimate
+    return [d.first, d.second, d.figure, d.label, *(number(v, ".3f") for v in d.values),
+            *(number(v, "+.3f") for v in (e.value, e.low, e.high)), *(number(p, ".4f") for p in (e.p, d.adjusted, d.delong)),
+            d.verdict, number(d.needed, ",.0f") if d.verdict == "undecided" else ""]  # fmt: skip

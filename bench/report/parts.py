@@ -1,0 +1,169 @@
+"""The sections of the report: each a function of stored scores to pieces of HTML. `save` stores a figure and returns its picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from sslm_core.errors import UserError
+from sslm_core.exams import ExamSet
+from sslm_core.jigsaw import JigsawConfig
+
+from ..stats import intervals, metrics
+from ..stats.operating import MAJORITY_RECALL
+from ..store.results import UNLEARNT
+from ..store.scored import Scored
+from ..text import number
+from . import curve, page, plots_curves, plots_frames, plots_methods, study_table
+from .differences import AUC, HEAD, RECALL, Difference, Draws, cells
+from .table import REFERENCE, Summary, learnt, span
+
+SHOWN = 4  # methods whose curves are drawn
+EXPLAINED = 12  # pictures of explanations at most
+
+Save = Callable[..., str]  # (name, figure, caption, wide) -> HTML
+
+
+def methods_table(labels: tuple[str, ...], summed: dict[str, Summary], cost: dict[str, dict[str, float]]) -> list[str]:
+    def cell(e: intervals.Estimate) -> page.Cell:
+        return number(e.value), span(e)
+
+    head = ["method", "seeds", "macro AUC", *(f"AUC {label}" for label in labels), "minority recall", "majority recall", "skill on tune",
+            "training s", "training TFLOP", "exams/s", "parameters"]  # fmt: skip
+    rows = []
+    for name, s in summed.items():
+        c = cost[name]
+        rows.append([name, str(s.seeds), cell(s.auc[-1]), *map(cell, s.auc[:-1]), cell(s.recall), number(s.kept),
+                     (number(s.skill.value), f"{number(s.skill.low)}-{number(s.skill.high)}" if s.skill.learnt else UNLEARNT),
+                     f"{c['train_seconds']:.0f}", f"{c['train_flops'] / 1e12:.3g}", f"{c['exams_per_s']:.3g}",
+                     f"{c['parameters']:.0f}"])  # fmt: skip
+    return [page.table(head, rows)]
+
+
+def differences(found: list[Difference], save: Save) -> list[str]:
+    if not found:
+        return []
+    forests = [save(f"forest-{name}", plots_methods.forest([d for d in found if d.figure == figure], title),
+                    f"SSLM less each other method in {title}, paired over the same exams, 95 % interval; verdicts after Holm.")
+               for figure, name, title in ((AUC, "auc", "macro AUC"), (RECALL, "recall", "minority recall"))]  # fmt: skip
+    shown = [k for k, name in enumerate(HEAD) if name not in ("first", "label", "p DeLong")]  # alike, or empty, in every row
+    rows = [[line[k] for k in shown] for line in ([*HEAD], *map(cells, found))]
+    return [page.pictures(*forests), page.table(rows[0], rows[1:])]
+
+
+def principal(summed: dict[str, Summary]) -> list[str]:
+    """The methods whose curves are drawn: SSLM, its control, the best from scratch, ImageNet; others where these are not there."""
+    scratch = sorted((n for n in summed if n.startswith("supervised")), key=lambda n: -np.nan_to_num(summed[n].auc[-1].value))
+    wanted = [n for n in (REFERENCE, "random", *scratch[:1], "imagenet") if n in summed]
+    return list(dict.fromkeys([*wanted, *summed]))[:SHOWN]
+
+
+def curves(draws: dict[str, Draws], summed: dict[str, Summary], save: Save) -> list[str]:
+    names, first = principal(summed), next(iter(draws.values())).seeds[0]
+    weights = draws[names[0]].weights
+    rows: dict[str, list[str]] = {"ROC": [], "PR": []}
+    for k, label in enumerate(first.labels):
+        truth, scores = first.truth[:, k], {name: draws[name].score[:, :, k] for name in names}
+        areas = {"ROC": {name: summed[name].auc[k].value for name in names},
+                 "PR": {name: precision(truth, scores[name]) for name in names}}  # fmt: skip
+        for kind, these in rows.items():
+            figure = plots_curves.curves(kind, label, truth, scores, areas[kind], weights)
+            these.append(save(f"{kind.lower()}-{k + 1}", figure, f"{kind} of {label}"))
+    note = "Means over seeds, with pointwise 95 % bands from a bootstrap over exams. Gray: what chance gives."
+    scratch = [name for name in summed if name.startswith("supervised")]
+    if len(scratch) > 1:
+        note += f" Of the {len(scratch)} methods from scratch the one with the highest macro AUC here."
+    return [page.paragraph(note), *(page.pictures(*these) for these in rows.values())]
+
+
+def precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Average precision as a mean over seeds, NaN where undefined. truth: [E], scores: [S, E]."""
+    if truth.min() == truth.max() or not np.isfinite(scores).all():
+        return np.nan
+    return float(np.mean([average_precision_score(truth, s) for s in scores]))
+
+
+def recalls(summed: dict[str, Summary], save: Save) -> list[str]:
+    figure = plots_methods.recalls({name: s.recall for name, s in summed.items()}, {name: s.kept for name, s in summed.items()},
+                                   MAJORITY_RECALL)  # fmt: skip
+    return [page.pictures(save("recall", figure, "Recall of the class that is rarer in training, macro over labels, and of the commoner "
+                               "class, at the threshold that keeps the dotted share of the commoner class on tune."))]  # fmt: skip
+
+
+def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save) -> list[str]:
+    auc = {name: s.auc[-1] for name, s in summed.items()}
+    kinds = (("train_seconds", "training seconds", "pretext and every learning rate tried included"),
+             ("exams_per_s", "exams per second", "from frames in memory to scores"))  # fmt: skip
+    figures = []
+    for key, unit, more in kinds:
+        figure = plots_methods.against(auc, {name: c[key] for name, c in cost.items()}, unit, lambda name: name.startswith(REFERENCE))
+        figures.append(save(f"auc-{key.replace('_', '-')}", figure, f"Macro AUC against {unit} ({more}), all planes together."))
+    return [page.pictures(*figures)]
+
+
+def studies(folder: Path) -> list[str]:
+    """Every stored plot of a study, with its table."""
+    plotted = sorted(folder.glob("*.png"))
+    if not plotted:
+        return [page.paragraph("No study is stored for this data set; python -m bench ablate labels makes one.")]
+    parts = []
+    for path in plotted:
+        parts.append(page.pictures(page.picture(path.read_bytes(), f"Study {path.stem}", wide=True)))
+        if path.with_suffix(".csv").exists():
+            try:
+                head, lines, reasons = study_table.laid_out(*study_table.read(path.with_suffix(".csv")))
+                parts += [page.table(head, lines), *map(page.paragraph, reasons)]
+            except UserError as error:  # one study is no reason to end a run without its report
+                parts.append(page.paragraph(f"No table: {error}"))
+    return parts
+
+
+def pretexts(methods: dict[str, list[Scored]], save: Save) -> list[str]:
+    told: dict[str, dict[str, list]] = {}  # plane -> method -> one history per seed
+    for name, seeds in methods.items():
+        for plane in seeds[0].records:
+            histories = [h for s in seeds if (h := s.records[plane]["pretext"])]
+            if histories and histories not in told.get(plane, {}).values():  # methods that share a pretext tell of it once
+                told.setdefault(plane, {})[name] = histories
+    key = next(iter(methods.values()))[0].key
+    figures = [save(f"pretext-{k + 1}", curve.draw({(key["dataset"], key["preset"], key["protocol"], key["device"], plane): of}),
+                    f"Share of patch sets of tune exams that the pretext names right, {plane}: one line per seed")
+               for k, (plane, of) in enumerate(told.items())]  # fmt: skip
+    return [*map(page.paragraph, learnt(methods)), page.pictures(*figures)] if figures else []
+
+
+def calibration(draws: dict[str, Draws], ensemble: str, save: Save) -> list[str]:
+    name = REFERENCE if REFERENCE in draws else next(iter(draws))
+    drawn = draws[name]
+    first, plane = drawn.seeds[0], drawn.seeds[0].shown(ensemble)
+    figures = []
+    for k, label in enumerate(first.labels):
+        before = drawn.score[:, :, k]
+        after = np.stack([metrics.calibrated(s, of.operating[plane], k) for s, of in zip(before, drawn.seeds)])
+        figures.append(save(f"calibration-{k + 1}", plots_curves.reliability(label, first.truth[:, k], before, after),
+                            f"Reliability of {name}, {label}"))  # fmt: skip
+    note = (f"Scores of {name} as they are, and after Platt's calibration chosen on tune; areas of points are shares of exams, seeds "
+            f"together. ECE: expected calibration error; on {len(first.truth)} exams a perfect model has some too.")  # fmt: skip
+    return [page.paragraph(note), page.pictures(*figures)]
+
+
+def data(first: Scored, exams: ExamSet | None, save: Save) -> list[str]:
+    if exams is None:
+        return [page.paragraph("Neither frames nor a jigsaw are shown: the data's folder was not at hand (report --data FOLDER names it).")]
+    plane, record = list(first.records.items())[-1]
+    size, settings = record["settings"]["frame"], record["settings"]["jigsaw"]
+    config = JigsawConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    sample = save("jigsaw", plots_frames.jigsaw(exams, plane, size, config), f"The pretext (trained on other exams): a {plane} frame; its "
+                  "patches augmented and permuted, the class being the permutation; the same patches put back", wide=True)  # fmt: skip
+    sheet = save("frames", plots_frames.sheet(exams, size), f"Middle frames of reported exams at {size} x {size}; ids and positive labels",
+                 wide=True)  # fmt: skip
+    return [page.paragraph("Pictures of the data: whoever passes this page on passes them on too."), page.pictures(sample, sheet)]
+
+
+def explanations(folders: list[Path]) -> list[str]:
+    found = [path for folder in folders for path in folder.rglob("explain*.png")]
+    found.sort(key=lambda path: (len(path.name), path))  # galleries of a cell first
+    shown = [page.picture(path.read_bytes(), f"{path.parent.name}: {path.stem}", wide=True) for path in found[:EXPLAINED]]
+    more = [page.paragraph(f"{len(found) - EXPLAINED} more lie beside the stored scores.")] if len(found) > EXPLAINED else []
+    return [page.pictures(*shown), *more] if shown else []

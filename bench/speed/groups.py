@@ -1,0 +1,41 @@
+"""The groups of timed cases, and pytest-benchmark on them in a process of its own."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sslm_core.errors import UserError
+
+from ..machine import ROOT
+from .downstream import downstream_cases, scaling_cases
+from .measure import Case, Setting
+from .pretext import compile_cases, data_cases, encoder_cases, roof_cases
+
+GROUPS = {"roof": roof_cases, "data": data_cases, "encoder": encoder_cases, "downstream": downstream_cases, "scaling": scaling_cases,
+          "compile": compile_cases}  # fmt: skip
+USUAL = [name for name in GROUPS if name != "compile"]  # which takes minutes
+
+
+def cases_of(setting: Setting, groups: list[str]) -> list[Case]:
+    return [case for name in groups for case in GROUPS[name](setting)]
+
+
+def run_suite(setting: dict, report: Path, args: argparse.Namespace) -> None:
+    """pytest on suite.py, in a process of its own: results of this and of earlier runs are pytest-benchmark's to keep."""
+    words = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("suite.py")), "-s", "-p", "no:cacheprovider",
+             "--override-ini=addopts=", "--benchmark-timer=bench.speed.measure.now", f"--benchmark-json={report}",
+             f"--benchmark-storage=file://{args.storage.resolve()}", "--benchmark-save-data", "--benchmark-sort=fullname",
+             "--benchmark-columns=median,iqr,rounds", f"--benchmark-save={args.save}" if args.save else "--benchmark-autosave"]  # fmt: skip
+    if args.benchmark_compare is not None:
+        words.append(f"--benchmark-compare={args.benchmark_compare}" if args.benchmark_compare else "--benchmark-compare")
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    env = os.environ | {"SSLM_SPEED": json.dumps(setting), "PYTHONPATH": path}
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=env, process_group=0)  # Ctrl-C is answered here, which ends it
+    if done.returncode or not report.exists():
+        print(done.stdout, file=sys.stderr)
+        raise UserError("the speed suite did not finish, see above; it needs pytest and pytest-benchmark: pip install 'sslm-bench[dev]'")
+    if args.benchmark_compare is not None:
+        print(done.stdout)

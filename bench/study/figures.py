@@ -1,0 +1,146 @@
+"""A study's figures: from stored scores to one tidy row per level, method and label."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sslm_core.exams import MACRO
+
+from ..report.differences import NO_VERDICT
+from ..report.study_table import BOUNDS, COMPARED, FIGURES
+from ..stats import intervals
+from ..store.results import UNLEARNT
+from ..store.scored import Scored
+from .cells import Line
+from .studies import Level, Study
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A line's figures on the exams and on every resample: [1 + R, units, labels + 1] each, NaN for a unit that has none.
+
+    A unit is a draw of labelled exams, its seeds averaged; where there is but one draw, a seed.
+    """
+
+    line: Line
+    values: dict[str, np.ndarray]
+    seeds: int
+    draws: int
+    reasons: tuple[str, ...]  # why figures are empty or rest on fewer draws
+    exams: dict[str, np.ndarray]  # figure -> what it rests on, [labels + 1]
+    learnt: bool = True
+
+    def of(self, figure: str, label: int) -> np.ndarray:
+        """[1 + R, units that have the figure]; one of NaN where none has."""
+        values = self.values[figure][:, :, label]
+        there = np.isfinite(values[0])
+        return values[:, there] if there.any() else np.full((len(values), 1), np.nan)
+
+    def hidden(self, figure: str, label: int) -> float:
+        return intervals.hidden(self.values[figure], self.exams[figure])[label]
+
+
+def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], ensemble: str) -> list[Drawn]:
+    """scored: line -> (draw, seed) -> its stored scores, all on the same reported exams. A line that could not be fitted has none."""
+    some = next(s for units in scored.values() for s in units.values())
+    weights, plane = intervals.weights(some.truth), some.shown(ensemble)
+    found = []
+    for line in lines:
+        units = scored[line]
+        draws, seeds = sorted({draw for draw, _ in units}), sorted({seed for _, seed in units})
+        values = {figure: np.full((len(weights) + 1, 1, len(some.labels) + 1), np.nan) for figure in FIGURES}
+        reasons, learnt = list(line.reasons.values()), True
+        if units:
+            grid = [[units[draw, seed] for seed in seeds] for draw in draws]
+            of_draws = [[drawn_of(row, plane, weights, figure) for row in grid] for figure in FIGURES]
+            for figure, parts in zip(FIGURES, of_draws):
+                values[figure] = np.stack([part.mean(1) for part in parts], 1) if len(parts) > 1 else parts[0]
+            per_draw = [np.mean([s.tune_losses(plane) for s in row], axis=0) for row in grid]
+            if not (learnt := intervals.skill(*np.concatenate(per_draw, axis=1)).learnt):
+                reasons.append(UNLEARNT)
+            empty = Counter((some.labels[k], reason) for row in grid for k, reason in enumerate(row[0].operating[plane].reason) if reason)
+            reasons += [f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
+                        for (label, reason), n in empty.items()]  # fmt: skip
+        found.append(Drawn(line, values, len(seeds), len(draws), tuple(dict.fromkeys(reasons)), exams_of(some, units.values()), learnt))
+    return found
+
+
+def drawn_of(seeds: list[Scored], plane: str, weights: np.ndarray, figure: str) -> np.ndarray:
+    """One figure of one draw's seeds: [1 + R, S, L + 1]."""
+    truth, score = seeds[0].truth, np.stack([s.scores[plane] for s in seeds])
+    if figure == "auc":
+        return intervals.auc_draws(truth, score, weights)
+    tune_score = np.stack([s.tune[plane] for s in seeds])
+    return intervals.recall_draws(truth, score, weights, seeds[0].minority, seeds[0].tune_truth, tune_score, seeds[0].tune_weights())
+
+
+def exams_of(some: Scored, units: Iterable[Scored]) -> dict[str, np.ndarray]:
+    """What a line's figures rest on, [L + 1]: of recalls the least over its units, since draws of labelled exams tune on few."""
+    auc = intervals.exams_behind(some.truth)
+    recall = [intervals.exams_behind(s.truth, s.minority, s.tune_truth) for s in units]
+    return {"auc": auc, "minority_recall": np.min([auc, *recall], axis=0)}
+
+
+def opponents(study: Study, found: list[Drawn], own: Level) -> dict[int, int]:
+    """Number of a line -> number of the line that it is compared with, where there is one. own: the level that others are compared with."""
+    pairs = {}
+    for i, one in enumerate(found):
+        for j, other in enumerate(found):
+            if study.compare == "levels":
+                fits = other.line.level == own != one.line.level and one.line.family == other.line.family
+            else:
+                fits = one.line.level == other.line.level and other.line.family == found[0].line.family != one.line.family
+            if fits:
+                pairs[i] = j
+    return pairs
+
+
+def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, shown: str) -> list[dict]:
+    """One dict of COLUMNS per line and label; differences and verdicts (after Holm over all of them) for label `shown` alone."""
+    labels = (*some.labels, MACRO)
+    pairs, k = opponents(study, found, own), labels.index(shown)
+    compared = {(i, figure): difference(found[i], found[j], figure, k) for i, j in pairs.items() for figure in FIGURES}
+    judged = [e.p if found[i].learnt and found[pairs[i]].learnt else math.nan for (i, _), e in compared.items()]
+    adjusted = dict(zip(compared, intervals.holm(judged)))
+    table = []
+    for i, one in enumerate(found):
+        line = one.line
+        common = {"study": study.name, "preset": name, "level": line.level.name, "at": line.level.at, "variant": line.variant,
+                  "method": line.method, "family": line.family, "seeds": one.seeds, "draws": one.draws,
+                  "reason": "; ".join(one.reasons)}  # fmt: skip
+        for label_number, label in enumerate(labels):
+            row = common | {"label": label}
+            for figure in FIGURES:
+                e = intervals.interval(one.of(figure, label_number), one.exams[figure][label_number], one.hidden(figure, label_number))
+                row |= dict(zip((figure + bound for bound in BOUNDS), (e.value, e.low, e.high)))
+                if (i, figure) in compared and label == shown:
+                    other, d, holm = found[pairs[i]].line, compared[i, figure], float(adjusted[i, figure])
+                    verdict = intervals.verdict(d, holm) if one.learnt and found[pairs[i]].learnt else NO_VERDICT
+                    row |= {"against": other.level.name if study.compare == "levels" else other.method, "over": d.over}
+                    row |= dict(zip((f"{figure}_{part}" for part in COMPARED), (d.value, d.low, d.high, d.p, holm, verdict)))
+            table.append(row)
+    return table
+
+
+def footing(study: Study, table: list[dict], exams: int) -> str:
+    """What the intervals and verdicts are about."""
+    compared = [row for row in table if "against" in row]
+    count = sum(math.isfinite(row[f"{figure}_p"]) for row in compared for figure in FIGURES)
+    lines = [f"Intervals are over {exams} exams, and over draws (seeds, where there is one draw) from {intervals.MIN_SEEDS} of them on; "
+             "with fewer they hold for the trained models."]  # fmt: skip
+    if compared:
+        what = "each method with itself at the level named" if study.compare == "levels" else "methods at the same level"
+        lines.append(f"Differences: {what}" + f"; verdicts after Holm over {count} comparisons" * bool(count) + ".")
+        if any(row["over"] == intervals.MODELS for row in compared):
+            lines.append(f"Too few seeds for a verdict where there are fewer than {intervals.MIN_SEEDS} draws (seeds).")
+    return "\n".join(lines)
+
+
+def difference(one: Drawn, other: Drawn, figure: str, label: int) -> intervals.Estimate:
+    first, second = one.of(figure, label), other.of(figure, label)
+    same = one.line.level == other.line.level and one.draws > 1 and first.shape == second.shape  # draw by draw fitted to the same exams
+    hidden = one.hidden(figure, label) + other.hidden(figure, label)
+    return intervals.paired(first, second, min(one.exams[figure][label], other.exams[figure][label]), hidden, together=same)
