@@ -53,7 +53,7 @@ EXAMPLES = {  # verb -> the words of two calls
     "curve": ("", "--plot curve.png"),
     "explain": ("runs/DATASET/cpu-clean/RUN 0001", "runs/DATASET/cpu-clean --score"),
     "predict": ("runs/DATASET/cpu-clean/RUN 0001.npy", "runs/DATASET/cpu-clean/RUN DATA/valid/sagittal --json"),
-    "doctor": "DATA --json",
+    "doctor": ("DATA", "DATA --json"),
     "speed": ("--quick", "--groups data --save before"),
     "gpu": ("", "--device cpu --quick"),
     "phantom": ("--out DATA --train 288 --valid 160", "--sheet phantom.png"),

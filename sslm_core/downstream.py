@@ -16,8 +16,9 @@ from .errors import UserError
 from .features import Features, Scale, maps_of
 from .frames import FrameStore, Progress, quiet
 from .heads import HEADS, mask
+from .history import least_loss
 from .losses import Loss, Sampling, bce, constant, mean_loss, tempered, trained_by
-from .pretext import autocast, least_loss, warmed_cosine
+from .pretext import autocast, warmed_cosine
 from .seeds import generator, seeded
 from .settings import Number, check
 from .warp import Warp

@@ -12,6 +12,7 @@ from . import ranks
 from .checkpoint import Resume
 from .encoder import Encoder
 from .frames import FrameStore, Progress, quiet
+from .history import least_loss
 from .seeds import generator, seeded
 from .settings import Number, check
 
@@ -83,11 +84,6 @@ class Pretrained:
     @property
     def best(self) -> dict:
         return least_loss(self.history)
-
-
-def least_loss(history: list[dict]) -> dict:
-    """The record with the least loss on tune; a loss that is not finite comes last."""
-    return min(history, key=lambda record: record["tune_loss"] if math.isfinite(record["tune_loss"]) else math.inf)
 
 
 def frame_of(store: FrameStore, exams: torch.Tensor, draw: torch.Generator) -> torch.Tensor:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from bench.__main__ import main
 from bench.cli.explain import chosen
 from bench.config import presets
+from bench.explain import maps as lookup
 from bench.stats import intervals, pointing
 from bench.store.results import COLUMNS, read, upsert
 from sslm_core.clips import ClipConfig
@@ -147,17 +148,17 @@ def test_figures_of_maps():
     maps[0, 1, 10, 10], maps[0, 2, 11, 9], maps[0, 0, 0, 0] = 3, 1, 4  # both within reach, 3 of 8 inside, the wrong frame first
     maps[1, 1, 10, 12], maps[1, 2, 9, 9], maps[1, 2, 0, 0] = 5, 1, 1  # frame 1 beside it, frame 2 half; frame 1 first
     maps[2, 2, 10, 10] = 1  # frame 1 is the same everywhere: 9 of its 729 places are within reach
-    found = pointing.figures(maps, lesion())
+    found = lookup.figures(maps, lesion())
     assert found["pointing"].tolist() == pytest.approx([1, 0.25, (1 + 9 / 729) / 2, 9 / 729])
     assert found["energy"].tolist() == pytest.approx([3 / 8, 0, 1, 2 / (3 * 729)])
     assert found["retrieval"].tolist() == pytest.approx([0, 1, 1, 2 / 3])
 
 
 def test_the_middle_and_random_maps():
-    middle = pointing.centre(3, 27, 27)
+    middle = lookup.centre(3, 27, 27)
     assert middle.argmax() == 1 * 729 + 13 * 27 + 13 and middle.max() == 1
-    maps = pointing.random_maps((3, 4, 4), 32, 32, 0)
-    assert maps.shape == (pointing.DRAWS, 3, 32, 32) and torch.equal(maps, pointing.random_maps((3, 4, 4), 32, 32, 0))
+    maps = lookup.random_maps((3, 4, 4), 32, 32, 0)
+    assert maps.shape == (lookup.DRAWS, 3, 32, 32) and torch.equal(maps, lookup.random_maps((3, 4, 4), 32, 32, 0))
 
 
 def test_enlarged_maps_are_largest_in_the_middle_of_a_cell():
@@ -168,10 +169,10 @@ def test_enlarged_maps_are_largest_in_the_middle_of_a_cell():
 
 
 def test_rank_correlation():
-    assert pointing.rank_correlation(np.array([1, 5, 9]), np.array([0, 1, 7])) == pytest.approx(1)
-    assert pointing.rank_correlation(np.array([0, 0, 1, 2]), np.array([3, 3, 2, 1])) == pytest.approx(-1)
-    assert pointing.rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4])) == pytest.approx(0.8)
-    assert np.isnan(pointing.rank_correlation(np.zeros(3), np.arange(3)))
+    assert lookup.rank_correlation(np.array([1, 5, 9]), np.array([0, 1, 7])) == pytest.approx(1)
+    assert lookup.rank_correlation(np.array([0, 0, 1, 2]), np.array([3, 3, 2, 1])) == pytest.approx(-1)
+    assert lookup.rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4])) == pytest.approx(0.8)
+    assert np.isnan(lookup.rank_correlation(np.zeros(3), np.arange(3)))
 
 
 def test_summary_counts_the_exams_that_have_a_value():

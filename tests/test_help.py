@@ -39,6 +39,15 @@ def test_the_installed_command_is_the_same():
     assert done.returncode == 2 and done.stderr.startswith("error: runn") and "run" in done.stderr
 
 
+@pytest.mark.parametrize(("start", "without"), [
+    ("main(['compare', '--help'])", {"torch", "sklearn", "scipy"}), ("import bench.cli.results", {"torch"}),
+])  # fmt: skip
+def test_verbs_on_stored_figures_start_fast(start, without):
+    code = f"import sys; from bench.__main__ import main\ntry: {start}\nexcept SystemExit: pass\n"
+    done = subprocess.run([sys.executable, "-c", f"{code}sys.exit(str({without} & sys.modules.keys()))"], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_has_two_examples_that_parse(verb, capsys):
     assert len(EXAMPLES[verb]) == 2

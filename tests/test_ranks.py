@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from bench.run import pin_kernels
+from bench.run.device import pin_kernels
 from sslm_core import ranks
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume, save
@@ -83,7 +83,7 @@ with ranks.together(device):
 BENCH = """
 import sys
 
-from bench import presets
+from bench.config import presets
 from bench.__main__ import main
 from tests.tools.tiny import TINY
 

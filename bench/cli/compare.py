@@ -5,13 +5,9 @@ import csv
 import sys
 from pathlib import Path
 
-from sslm_core.errors import UserError, one_of
+from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES, MACRO
 
-from ..config import options
-from ..report.differences import HEAD, cells, differences, drawn, footing
-from ..store.results import GROUP
-from ..store.scored import Scored, stored
 from ..text import aligned
 
 
@@ -32,24 +28,11 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ensemble", default=next(iter(ENSEMBLES)), choices=tuple(ENSEMBLES), help="how planes are joined")
 
 
-def chosen(groups: dict, words: str, out: Path) -> tuple:
-    """The one group that has all of the comma-separated `words`."""
-    fitting = [group for group in groups if set(options.words(words)) <= set(group)]
-    if len(fitting) != 1:
-        held = "; ".join(", ".join(group) for group in fitting or groups)
-        raise UserError(f"--of {words or '(not given)'}: {'several fit' if fitting else 'nothing fits'} in {out}: {held}")
-    return fitting[0]
-
-
-def picked(methods: dict[str, list[Scored]], names: list[str], group: tuple) -> dict[str, list[Scored]]:
-    """Those of a group's `methods` that the command line names, in its order."""
-    for name in names:
-        if name not in methods:
-            raise UserError(f"{name}: no stored run of {', '.join(group)}; {one_of(methods, name)}")
-    return {name: methods[name] for name in names}
-
-
 def main(args: argparse.Namespace) -> None:
+    from ..report.differences import HEAD, cells, differences, drawn, footing  # here: --help needs none of it
+    from ..store.results import GROUP
+    from ..store.scored import chosen, picked, stored
+
     groups = stored(args.out)
     group = chosen(groups, args.of, args.out)
     methods = picked(groups[group], args.methods, group)

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="occlusion: what a gray patch takes away; needs no layer, and takes long")  # fmt: skip
     parser.add_argument("--exams", type=int, default=12, metavar="N", help="of a run, for --score --by occlusion (default %(default)s)")
     parser.add_argument("--grid", type=int, default=GRID, help="places of the patch along each side of a frame (default %(default)s)")
-    parser.add_argument("--data", type=Path, help="the folder that the runs were made from (default: the embedded phantom)")
+    parser.add_argument("--data", type=Path, help="the folder that the runs were made from (default: the embedded data set)")
     parser.add_argument("--to", type=Path, help="folder of the pictures (default: the run's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
     parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures of --score (default results.csv)")

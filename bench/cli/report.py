@@ -10,22 +10,22 @@ from ..report import differences, verdict
 from ..report.report import default_folder, write
 from ..run import models
 from ..run.methods import METHODS
-from ..store.scored import Scored, stored
-from . import compare
+from ..store.scored import Scored, chosen, picked, stored
+from .compare import add_choice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("methods", nargs="*", metavar="METHOD",
                         help="which, in their order; of a variant: 'METHOD PART.FIELD=VALUE' (default: all without a variant)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
-    compare.add_choice(parser)
-    parser.add_argument("--data", type=Path, help="the folder that the runs were made from, to show frames of (default: the phantom's)")
+    add_choice(parser)
+    parser.add_argument("--data", type=Path, help="the folder of the runs' exams, to show frames of (default: the embedded data set)")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where report.html and its plots go (default OUT/DATA/report-PRESET)")
 
 
 def main(args: argparse.Namespace) -> None:
     groups = stored(args.out)
-    group = compare.chosen(groups, args.of, args.out)
+    group = chosen(groups, args.of, args.out)
     methods, notes = named(groups[group], args.methods, group)
     first = next(iter(methods.values()))[0]
     folder = args.to or default_folder(first, args.out)
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
 def named(methods: dict[str, list[Scored]], wanted: list[str], group: tuple) -> tuple[dict[str, list[Scored]], tuple[str, ...]]:
     """The methods that the report is on, and lines on those that it is not on."""
     if wanted:
-        return compare.picked(methods, wanted, group), ()
+        return picked(methods, wanted, group), ()
     plain = sorted((name for name in methods if name in METHODS), key=list(METHODS).index) or list(methods)
     most = max((s for name in plain for s in methods[name]), key=lambda s: len(s.records))
     shown = {name: fitting for name in plain if (fitting := [s for s in methods[name] if differences.alike(s, most)])}
@@ -48,6 +48,6 @@ def named(methods: dict[str, list[Scored]], wanted: list[str], group: tuple) -> 
 
 
 def exams_of(data: Path | None, first: Scored) -> ExamSet | None:
-    """The reported exams in `data`, or in the embedded phantom of these runs if it is there. Raises UserError for other exams."""
+    """The reported exams in `data`, or in the embedded data set of these runs if it is there. Raises UserError for other exams."""
     record = next(iter(first.records.values()))
     return models.reported(first.folders[0], record, data) if data or models.embedded(record).is_dir() else None

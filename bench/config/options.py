@@ -3,12 +3,12 @@
 import tempfile
 from pathlib import Path
 
-import torch
-
 from sslm_core.errors import UserError, one_of
 
 
 def device_of(name: str) -> str:
+    import torch  # here: it takes seconds, and not every verb computes
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):

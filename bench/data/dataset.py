@@ -1,4 +1,4 @@
-"""Which exams a run is about: a folder that the user names, or the embedded phantom; and their split."""
+"""Which exams a run is about: a folder that the user names, or the embedded data set; and their split."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..config.presets import Preset
 from ..phantom import folder, marks
 from .subset import labelled
 
+EMBEDDED = Path("data")  # under the working folder
 SPLIT_SEED = 0  # one split per data set: seeds differ in training alone
 PROTOCOLS = ("clean", "as-published")  # who chooses: exams held out of train, or, as the original did, the reported exams themselves
 FLATTERS = "epochs, thresholds and weights were chosen on the reported exams, figures flatter"  # what as-published means for a reader
@@ -34,7 +35,7 @@ class Dataset:
     fit: np.ndarray
     tune: np.ndarray
     notice: str
-    files: dict[str, str]  # sha256 of each volume; of the embedded phantom none
+    files: dict[str, str]  # sha256 of each volume; of the embedded data set none
     protocol: str = PROTOCOLS[0]
     shown: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -107,17 +108,32 @@ def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None
     return Dataset(name, code, train, reported, fit, tune, "; ".join(text), files, protocol).showing(preset.data)
 
 
-def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = Path("data")) -> Dataset:
+def embedded_digest(preset: Preset) -> str:
+    """Of the data set that a preset is run on where the user names none."""
+    if preset.embedded == "marks":
+        return marks.digest(preset.phantom)
+    return folder.digest(phantom_of(preset))
+
+
+def phantom_of(preset: Preset) -> folder.PhantomConfig:
+    return folder.PhantomConfig(*preset.phantom, size=preset.frame)
+
+
+def embedded_folder(name: str, code: str, home: Path = EMBEDDED) -> Path:
+    """Where the embedded data set `name` of that digest lies, if it was made."""
+    return home / f"{name}-{code}"
+
+
+def embedded(preset: Preset, protocol: str = PROTOCOLS[0], home: Path = EMBEDDED) -> Dataset:
     """The data set that a preset is run on where the user names none, made under `home` unless it is there."""
-    config = folder.PhantomConfig(*preset.phantom, size=preset.frame)
-    code = marks.digest(preset.phantom) if preset.embedded == "marks" else folder.digest(config)
-    root = home / f"{preset.embedded}-{code}"
+    code = embedded_digest(preset)
+    root = embedded_folder(preset.embedded, code, home)
     check_writable("the embedded data set", home, "run from another folder, or name a data set of your own with --data")
     with locked(home / f".{root.name}.lock"):  # of two runs that want it the second waits
         if preset.embedded == "marks":
             marks.make(root, preset.phantom)
         else:
-            folder.make(root, config)
+            folder.make(root, phantom_of(preset))
     return open_dataset(root, preset.embedded, preset, code, protocol)
 
 

@@ -20,6 +20,7 @@ from sslm_core.seeds import derive
 from ..run.models import Stored
 from ..stats import intervals, pointing
 from ..store.explanations import VERSION
+from .maps import centre, figures, random_maps, rank_correlation
 
 MASKS = "masks"  # DATA/masks/SPLIT/PLANE/ID.npz: of each label that is 1 a volume of bool
 SANE = 24  # exams that the check with shuffled weights is made on
@@ -84,10 +85,10 @@ def score(stored: Stored, exams: ExamSet, way: Way, progress: Progress, most: in
         for l, label in enumerate(labels):
             if label not in masks or not (mask := masks[label][found.seen]).any():
                 continue
-            chance = pointing.random_maps((len(mask), *found.evidence.shape[2:]), size, size, derive(0, exams.ids[e], label))
-            middle = pointing.centre(len(found.seen), size, size)[found.seen]
+            chance = random_maps((len(mask), *found.evidence.shape[2:]), size, size, derive(0, exams.ids[e], label))
+            middle = centre(len(found.seen), size, size)[found.seen]
             for end, of in (("", maps[l]), ("_random", chance), ("_centre", middle)):
-                for name, value in pointing.figures(of, mask).items():
+                for name, value in figures(of, mask).items():
                     each[f"{name}{end}"][e, l] = float(value.mean())
             looked[-1].energy[label] = each["energy"][e, l]
     some = _evenly(len(looked), min(sane, len(looked)))
@@ -97,7 +98,7 @@ def score(stored: Stored, exams: ExamSet, way: Way, progress: Progress, most: in
         for l, label in enumerate(labels):
             if label in first.energy:
                 maps = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
-                each[pointing.SANITY][first.exam, l] = pointing.rank_correlation(*maps)
+                each[pointing.SANITY][first.exam, l] = rank_correlation(*maps)
     return _summed(record, exams, positives.numpy(), each), looked, store
 
 

@@ -6,7 +6,7 @@ import shlex
 from sslm_core.errors import UserError
 
 from ..config.presets import preset
-from ..phantom import folder
+from ..data.dataset import embedded_digest
 from ..store.results import GROUP
 from ..store.scored import Scored
 from . import page
@@ -31,12 +31,12 @@ def parts(methods: dict[str, list[Scored]]) -> list[str]:
 
 
 def wants_data(first: Scored) -> bool:
-    """Whether a run needs --data: its data is not the phantom that the preset brings."""
+    """Whether a run needs --data: its data is not what the preset brings."""
     try:
         chosen = preset(first.key["preset"], first.key["variant"])
     except UserError:  # of another version of the suite
         return True
-    return first.key["digest"] != folder.digest(folder.PhantomConfig(*chosen.phantom, size=chosen.frame))
+    return first.key["digest"] != embedded_digest(chosen)
 
 
 def commands(methods: dict[str, list[Scored]], first: Scored) -> list[str]:

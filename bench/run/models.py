@@ -18,6 +18,7 @@ from sslm_core.sslm import SSLMConfig, new_encoder
 
 from ..config.options import device_of
 from ..config.presets import PRESETS
+from ..data.dataset import embedded_folder
 from ..store.records import read_json, read_record, read_scores
 from .device import prepare
 from .methods import METHODS, PARTS, Cell
@@ -121,12 +122,12 @@ def siblings(folder: Path, record: dict) -> dict[str, Path]:
 
 
 def embedded(record: dict) -> Path:
-    """Where the phantom of a run lies, if it was run on one and it is here."""
-    return Path("data") / f"phantom-{record['digest']}"
+    """Where the embedded data set of a run lies, if it was run on one and it is here."""
+    return embedded_folder(record["dataset"], record["digest"])
 
 
 def reported(folder: Path, record: dict, data: Path | None) -> ExamSet:
-    """The exams that the run in `folder` was scored on, from the folder `data`; by default from the embedded phantom's.
+    """The exams that the run in `folder` was scored on, from the folder `data`; by default from the embedded data set.
 
     Raises UserError where they are not there or not those.
     """

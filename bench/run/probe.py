@@ -19,7 +19,8 @@ from sslm_core.errors import UserError, one_of
 from sslm_core.features import fingerprint, rows_of
 from sslm_core.frames import FrameStore, Progress, quiet
 from sslm_core.heads import PooledProbe
-from sslm_core.pretext import autocast, least_loss
+from sslm_core.history import least_loss
+from sslm_core.pretext import autocast
 from sslm_core.sslm import SSLMConfig
 from sslm_core.warp import normalise
 

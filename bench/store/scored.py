@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sslm_core.errors import UserError
+from sslm_core.errors import UserError, one_of
 from sslm_core.exams import ENSEMBLES, MACRO
-from sslm_core.pretext import least_loss
+from sslm_core.history import least_loss
 
+from ..config import options
 from ..stats import intervals, metrics
 from . import explanations
 from .records import read_record, read_scores
@@ -138,3 +139,20 @@ def stored(out: Path) -> dict[tuple, dict[str, list[Scored]]]:
         raise UserError(f"--out {out}: holds no finished run; run one first: python -m bench run --out {out}")
     return {group: {name: [Scored(folders) for _, folders in sorted(seeds.items())] for name, seeds in names.items()}
             for group, names in cells.items()}  # fmt: skip
+
+
+def chosen(groups: dict, words: str, out: Path) -> tuple:
+    """The one group that has all of the comma-separated `words`."""
+    fitting = [group for group in groups if set(options.words(words)) <= set(group)]
+    if len(fitting) != 1:
+        held = "; ".join(", ".join(group) for group in fitting or groups)
+        raise UserError(f"--of {words or '(not given)'}: {'several fit' if fitting else 'nothing fits'} in {out}: {held}")
+    return fitting[0]
+
+
+def picked(methods: dict[str, list[Scored]], names: list[str], group: tuple) -> dict[str, list[Scored]]:
+    """Those of a group's `methods` that the command line names, in its order."""
+    for name in names:
+        if name not in methods:
+            raise UserError(f"{name}: no stored run of {', '.join(group)}; {one_of(methods, name)}")
+    return {name: methods[name] for name in names}
