@@ -17,7 +17,7 @@ from ..store.results import TIMED
 from . import gates
 from .gates import Verdict
 
-SCRIPT = Path(__file__).with_name("check_timing.py")
+SCRIPT = Path(__file__).with_name("timing.py")
 PAIRS = (3, 15)  # least and most
 NARROW = 0.05  # half an interval's width, relative: pairs are added until all are narrower
 BEYOND = 0.005  # on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
