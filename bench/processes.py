@@ -2,13 +2,10 @@
 
 import _thread
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
 from sslm_core.errors import UserError
@@ -47,6 +44,10 @@ def in_processes(work: Callable, tasks: Iterable, workers: int) -> Iterator:
 
     Raises UserError where a process was ended from outside. Leaving early ends the workers at once.
     """
+    import multiprocessing  # here: Ctrl-C is answered before it is loaded
+    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+
     tasks, before = iter(tasks), set(multiprocessing.active_children())
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1"))  # read when a spawned worker imports numpy

@@ -6,6 +6,7 @@ from pathlib import Path
 from sslm_core.errors import UserError
 
 from ..phantom.folder import PhantomConfig, digest, make
+from ..phantom.likeness import likeness_table, sheet
 
 
 def add_arguments(parser: argparse.ArgumentParser):
@@ -33,8 +34,6 @@ def main(args) -> int:
         out = make(args.out, config, args.workers)
         print(f"{out}: {config.train} + {config.valid} simulated exams of {config.size} x {config.size}, digest {digest(config)}")
     if args.sheet or args.compare:
-        from ..phantom.likeness import likeness_table, sheet  # here, because it imports this module
-
         if args.sheet:
             print(sheet(args.sheet, args.seed, args.size))
         if args.compare:

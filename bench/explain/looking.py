@@ -14,7 +14,6 @@ from sslm_core.frames import FrameStore, Progress, load_frames, quiet, store_of
 
 from ..run.models import Stored, record_of, reported, siblings, stored
 from ..run.sweep import bar, say
-from ..stats import pointing
 from ..store import explanations, results
 from ..store.scored import Scored
 from ..text import aligned, number
@@ -113,4 +112,3 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
         results.upsert(args.results, Scored(list(runs)).rows())
     what = f"Figures: {args.results}" if usual else "Figures that are kept are those of Grad-CAM at the usual layer, not these."
     print("\n".join([*aligned(HEAD, lines), "", FOOT, *compared.lines(), what]))
-HEAD += [word for name in pointing.FIGURES for word in (name, "95 %", "random", "centre")] + [pointing.SANITY]

@@ -31,7 +31,6 @@ def labels_of(seed: int, split: str, number: int) -> dict[str, int]:
     return dict(zip(LABELS, joint))
 
 
-# --- an exam --------------------------------------------------------------------------------------------------------------
 @threadpool_limits.wrap(limits=1, user_api="blas")  # products of matrices round by the number of threads
 def exam(seed: int, split: str, number: int, size: int = 256):
     """Volumes {plane: uint8 [T, H, W]}, labels {label: 0|1}, masks {plane: {label: bool [T, H, W]}} of the labels that are 1, and

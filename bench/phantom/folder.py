@@ -36,7 +36,6 @@ def digest(config: PhantomConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-# --- the folder -----------------------------------------------------------------------------------------------------------
 def exam_id(number: int) -> str:
     """Zero-padded to four digits as in MRNet. Train and valid count from 0000 each: they lie in different folders."""
     return f"{number:04d}"
