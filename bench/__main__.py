@@ -118,7 +118,12 @@ def console() -> int:
     """What the command `sslm-bench` calls."""
     if sys.stdout:
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal may not have every letter of a label
-    return answered(main)
+    code = answered(main)
+    if LAUNCHED in os.environ:  # threads of gloo outlive the group and can abort a process that tidies up at its end
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":
