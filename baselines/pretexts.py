@@ -1,4 +1,5 @@
-"""Other ways to the same encoder than the jigsaw: tasks for sslm_core's label-free loop; and random weights, the control."""
+"""Other ways to the same encoder than the jigsaw: tasks for sslm_core's label-free loop; and random weights, the
+control."""
 
 import torch
 import torch.nn as nn
@@ -18,8 +19,9 @@ PROJECTED = 128  # length of the vectors that contrastive tasks compare
 
 
 @torch.no_grad()
-def random_weights(config: SSLMConfig, task: PretextTask, store: FrameStore, exams: torch.Tensor, seed: int,
-                   progress: Progress = quiet) -> Encoder:  # fmt: skip
+def random_weights(
+    config: SSLMConfig, task: PretextTask, store: FrameStore, exams: torch.Tensor, seed: int, progress: Progress = quiet
+) -> Encoder:
     """SSLM's encoder as initialised, its batch-norm statistics the mean over label-free batches.
 
     As many as in one epoch of SSLM's pretext, of the same patches of the same exams.
@@ -87,7 +89,9 @@ class SimCLR:
 
     samples = 2  # patch sets that one frame costs
 
-    def __init__(self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.5):
+    def __init__(
+        self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.5
+    ):
         self.jigsaw, self.temperature = Jigsaw(config, frame, seed, device), temperature
         self.state: dict[str, torch.Tensor] = {}  # no class is numbered by the permutations
 
@@ -118,14 +122,17 @@ class SimCLR:
 
 
 class PIRL:
-    """A frame's shuffled patches must be alike to the frame, not to other frames of the batch (Misra & van der Maaten 2020): NCE.
+    """A frame's shuffled patches must be alike to the frame, not to other frames of the batch (Misra & van der Maaten
+    2020): NCE.
 
     The frame is shown to the encoder as the same patches in their order. No memory bank: negatives are the batch's.
     """
 
     samples = 2  # patch sets that one frame costs
 
-    def __init__(self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.07):
+    def __init__(
+        self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.07
+    ):
         self.jigsaw, self.temperature = Jigsaw(config, frame, seed, device), temperature
         self.state: dict[str, torch.Tensor] = {}  # no class is numbered by the permutations
 
@@ -138,7 +145,8 @@ class PIRL:
             return TwoHeads(encoder.config.channels)
 
     def batch(self, store: FrameStore, frames: torch.Tensor, draw: torch.Generator, train: bool):
-        """Patches in order, then shuffled ones cut and augmented apart from them, float32 [2B, P, h, w]; each one's frame, int64 [B]."""
+        """Patches in order, then shuffled ones cut and augmented apart from them, float32 [2B, P, h, w]; each one's
+        frame, int64 [B]."""
         ordered, permutation = self.jigsaw.batch(store, frames, draw, train)
         back = self.jigsaw.permutations[permutation].argsort(1)  # [B, P]
         each = torch.arange(len(frames), device=frames.device)
@@ -162,7 +170,8 @@ class PIRL:
 
 
 class TwoHeads(nn.Module):
-    """Maps of frames and of their shuffled patches [2B, C, h, w] -> vectors [2B, PROJECTED], each half by a linear layer of its own."""
+    """Maps of frames and of their shuffled patches [2B, C, h, w] -> vectors [2B, PROJECTED], each half by a linear
+    layer of its own."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -1,7 +1,8 @@
-"""What the field does against imbalance: losses made from the truth of the fit exams [E, L], and balanced sampling of exams.
+"""What the field does against imbalance: losses made from the truth of the fit exams [E, L], and balanced sampling of
+exams.
 
-Each label has its own positive and negative weight. Weights average 1 over the fit exams, so that one grid of learning rates
-means the same to every loss.
+Each label has its own positive and negative weight. Weights average 1 over the fit exams, so that one grid of learning
+rates means the same to every loss.
 """
 
 import torch
@@ -38,7 +39,8 @@ def weighted(truth: torch.Tensor) -> Loss:
 
 
 def effective(truth: torch.Tensor, margins: tuple = (0.0, 0.0)) -> Loss:
-    """Class-balanced loss (Cui et al. 2019): classes weigh by the inverse of their effective number (1 - beta^n) / (1 - beta).
+    """Class-balanced loss (Cui et al. 2019): classes weigh by the inverse of their effective number (1 - beta^n) / (1 -
+    beta).
 
     beta = (N - 1) / N, with as many distinct examples N to be had as there are exams.
     """
@@ -58,11 +60,11 @@ def focal(truth: torch.Tensor, gamma: float = 2.0) -> Loss:
 
 
 def ldam(truth: torch.Tensor, margin: float = 1.0) -> Deferred:
-    """LDAM with deferred reweighting (Cao et al. 2019), for sigmoids: a class of n exams has a margin in proportion to n^(-1/4), the
-    rarer one `margin`; towards the end classes weigh as in `effective` too.
+    """LDAM with deferred reweighting (Cao et al. 2019), for sigmoids: a class of n exams has a margin in proportion to
+    n^(-1/4), the rarer one `margin`; towards the end classes weigh as in `effective` too.
 
-    Logit adjustment is no strategy of this list: a free bias takes up any constant that is added to logits, and ranks stay. Of two
-    margins it takes up the difference; their sum stays.
+    Logit adjustment is no strategy of this list: a free bias takes up any constant that is added to logits, and ranks
+    stay. Of two margins it takes up the difference; their sum stays.
     """
     counts = _counts(truth)
     margins = tuple(margin * (torch.minimum(*counts) / n) ** 0.25 for n in counts)

@@ -25,7 +25,8 @@ class Residual(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """Frames [B, 1, H, W] -> maps [B, channels, h, w]: a 7 x 7 convolution and three residual stages, 195,000 parameters.
+    """Frames [B, 1, H, W] -> maps [B, channels, h, w]: a 7 x 7 convolution and three residual stages, 195,000
+    parameters.
 
     A map has 4 x 4 places where frames have 64 x 64 pixels, 8 x 8 where they have 256.
     """

@@ -60,7 +60,9 @@ EXAMPLES = {  # verb -> the words of two calls
 }
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
-OWN = 10  # seconds after which a rank takes an error for its own: one that all make the first rank tells, and torchrun ends the others
+# seconds after which a rank takes an error for its own: one that all make the first rank tells, and torchrun ends the
+# others
+OWN = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,8 +98,13 @@ def called(arguments: list[str]) -> int:
     wanted = next((word for word in arguments if word in VERBS), None)
     for name, about in VERBS.items():
         examples = "\n".join(f"  python -m bench {name} {words}".rstrip() for words in EXAMPLES[name])
-        verb = verbs.add_parser(name, help=about, description=about, epilog=f"examples:\n{examples}",
-                                formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+        verb = verbs.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         if name == wanted:
             work = import_module(f"bench.cli.{name}")
             work.add_arguments(verb)

@@ -20,7 +20,8 @@ def kill_children() -> None:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Ctrl-C, which a terminal sends to all processes, waits; those started meanwhile never see it: it is for their parent to answer."""
+    """Ctrl-C, which a terminal sends to all processes, waits; those started meanwhile never see it: it is for their
+    parent to answer."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -63,8 +64,10 @@ def in_processes(work: Callable, tasks: Iterable, workers: int) -> Iterator:
                 yield future.result()
         whole = True
     except BrokenProcessPool:
-        raise UserError("a process that makes exams was ended from outside (out of memory?): the same command goes on where it "
-                        "stopped; fewer --workers need less memory") from None  # fmt: skip
+        raise UserError(
+            "a process that makes exams was ended from outside (out of memory?): the same command goes on where it "
+            "stopped; fewer --workers need less memory"
+        ) from None
     finally:
         for name, value in threads.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})

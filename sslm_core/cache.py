@@ -20,18 +20,22 @@ HEADER = 128  # bytes, of a .npy file of this kind
 
 @dataclass(frozen=True)
 class Cache:
-    """`limit`: bytes that all files of `folder` may take together. `content`: names what the cached arrays were computed from."""
+    """`limit`: bytes that all files of `folder` may take together. `content`: names what the cached arrays were
+    computed from."""
 
     folder: Path
     limit: int
     content: str
 
-    def rows(self, name: str, sizes: list[int], shape: tuple[int, ...],
-             make: Callable[[int], Iterable[np.ndarray]]) -> tuple[np.memmap | None, float]:  # fmt: skip
-        """The array `name`, float16 [rows, *shape], memory-mapped, and the seconds that an earlier process took to make it (else 0).
+    def rows(
+        self, name: str, sizes: list[int], shape: tuple[int, ...], make: Callable[[int], Iterable[np.ndarray]]
+    ) -> tuple[np.memmap | None, float]:
+        """The array `name`, float16 [rows, *shape], memory-mapped, and the seconds that an earlier process took to make
+        it (else 0).
 
-        It is made by `make(items)` where it is not there yet, of the first items of sizes [E] rows each that fit into the limit;
-        make(items) yields their rows in blocks, in order. None where not even one fits. Raises UserError where the disk is full.
+        It is made by `make(items)` where it is not there yet, of the first items of sizes [E] rows each that fit into
+        the limit; make(items) yields their rows in blocks, in order. None where not even one fits. Raises UserError
+        where the disk is full.
         """
         path = self.folder / f"{name}.npy"
         row = 2 * int(np.prod(shape))
@@ -50,7 +54,9 @@ class Cache:
                 file = open(part, "wb")
                 lock(file, LOCK_SH)
                 total = sum(sizes[:items])
-                np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (total, *shape)})
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "<f2", "fortran_order": False, "shape": (total, *shape)}
+                )
                 file.flush()
                 file.truncate(file.tell() + row * total)  # counts from now on, though the disk is not used yet
             try:
@@ -67,10 +73,13 @@ class Cache:
                 part.unlink(missing_ok=True)
         except OSError as error:
             reason = error.strerror or error
-            raise UserError(f"{path}: cannot be written ({reason}); free space, or set a smaller cache limit (0: no cache)") from None
+            raise UserError(
+                f"{path}: cannot be written ({reason}); free space, or set a smaller cache limit (0: no cache)"
+            ) from None
 
     def _make_room(self, wanted: int) -> int:
-        """Remove files that nobody uses, the oldest first, until `wanted` bytes fit or none is left. Returns the bytes free now."""
+        """Remove files that nobody uses, the oldest first, until `wanted` bytes fit or none is left. Returns the bytes
+        free now."""
         used = {}
         for path in [*self.folder.glob("*.npy"), *self.folder.glob(".*.tmp")]:
             with contextlib.suppress(FileNotFoundError):  # its writer has just renamed it

@@ -28,8 +28,9 @@ class Resume:
     """The state of one loop on disk, saved now and then, handed back when the same loop is started again.
 
     Of several ranks all read it, before any takes a step, and the first one saves.
-    `identity` is what the state depends on (config, data digest, seed); a checkpoint of another identity is refused by name.
-    The loops derive their own draws from (seed, step); the global RNG states are kept for modules that draw, as dropout does.
+    `identity` is what the state depends on (config, data digest, seed); a checkpoint of another identity is refused by
+    name. The loops derive their own draws from (seed, step); the global RNG states are kept for modules that draw, as
+    dropout does.
     """
 
     def __init__(self, path: Path, identity: dict, seconds: float = 60):
@@ -44,12 +45,15 @@ class Resume:
         for name in sorted(self.identity.keys() | state["identity"].keys()):
             was, now = state["identity"].get(name), self.identity.get(name)
             if was != now:
-                raise UserError(f"{self.path}: made with {name} = {was}, now {now}; delete it or use another output folder")
+                raise UserError(
+                    f"{self.path}: made with {name} = {was}, now {now}; delete it or use another output folder"
+                )
         set_rng_states(state["rng"])
         return state
 
     def tick(self, state: Callable[[], dict], last: bool = False) -> None:
-        """Save `state()` if the last save is `seconds` old, or at the loop's last step: what has ended is not run again."""
+        """Save `state()` if the last save is `seconds` old, or at the loop's last step: what has ended is not run
+        again."""
         if ranks.first() and (last or time.monotonic() - self.saved >= self.seconds):
             save(self.path, {**state(), "identity": self.identity, "rng": rng_states()})
             self.saved = time.monotonic()

@@ -23,14 +23,16 @@ from .seeds import generator, seeded
 from .settings import Number, check
 from .warp import Warp
 
-Plans = Iterable[tuple[torch.Tensor, torch.Generator]]  # exams [B] of each batch, in host memory, and what draws their clips
+# exams [B] of each batch, in host memory, and what draws their clips
+Plans = Iterable[tuple[torch.Tensor, torch.Generator]]
 # this rank's: exams, their clips' x, real frames of each clip [B] and, where some are padded, of all of them
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]]
 
 
 @dataclass(frozen=True)
 class DownstreamConfig:
-    """How labels are learnt. The defaults are the paper's; `lrs` is the grid that tune chooses from, the same for all methods."""
+    """How labels are learnt. The defaults are the paper's; `lrs` is the grid that tune chooses from, the same for all
+    methods."""
 
     epochs: int = 30
     batch: int = 1
@@ -38,14 +40,17 @@ class DownstreamConfig:
     trial: int = 30  # epochs that each learning rate is tried for before the best goes on alone
     optimiser: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
     weight_decay: float = 0.01  # of adamw
-    schedule: Literal["exponential", "cosine"] = "exponential"  # of the learning rate; cosine: to zero over `epochs`, after a warm-up
+    # of the learning rate; cosine: to zero over `epochs`, after a warm-up
+    schedule: Literal["exponential", "cosine"] = "exponential"
     decay: float = 0.95  # per epoch, schedule exponential
     warmup: float = 0.1  # share of the steps, schedule cosine
     clips: int = 8  # per exam at prediction
     tune_clips: int = 8  # per exam where an epoch is judged on tune
     head: Literal[*HEADS] = "convlstm"
     hidden: int = 512
-    layer: str = ""  # of a frozen backbone: the stage whose maps the head sees; by default the last, under head logistic the best on tune
+    # of a frozen backbone: the stage whose maps the head sees; by default the last, under head logistic the best on
+    # tune
+    layer: str = ""
     freeze: bool = True  # of a pretrained encoder; False trains it on, end to end, as supervised training does
     standardise: bool = False  # frozen features per channel, by their mean and spread over the fit frames
     views: int = 4  # cached feature views of a fit exam: the frames as they are, and views - 1 augmented
@@ -87,7 +92,8 @@ class ClipModel(nn.Module):
         return not any(p.requires_grad for p in self.backbone.parameters())
 
     def looks(self, clip: ClipConfig, clips: int, longest: int) -> tuple[ClipConfig, int]:
-        """What exams of up to `longest` frames are scored on: `clips` clips; under a head that reads whole exams, all their frames."""
+        """What exams of up to `longest` frames are scored on: `clips` clips; under a head that reads whole exams, all
+        their frames."""
         if not getattr(self.head, "whole", False):
             return clip, clips
         return replace(clip, frames=max(longest, 2 * clip.edge)), 1
@@ -140,8 +146,15 @@ class FrameClips:
 
         for part, chosen, exams, count, draw, real in self.store.ahead(rows()):
             mine, t = ranks.mine(len(exams)), chosen.shape[1]
-            view = torch.randint(len(self.warp), (len(exams),), generator=draw, device=chosen.device)[mine].repeat_interleave(t)
-            yield exams[mine], self.warp(part.data[chosen.flatten()], view, unit=True).unflatten(0, chosen.shape), count[mine], real
+            view = torch.randint(len(self.warp), (len(exams),), generator=draw, device=chosen.device)[
+                mine
+            ].repeat_interleave(t)
+            yield (
+                exams[mine],
+                self.warp(part.data[chosen.flatten()], view, unit=True).unflatten(0, chosen.shape),
+                count[mine],
+                real,
+            )
 
 
 def there(exams: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -182,9 +195,16 @@ class FeatureClips:
 PREDICTED = 1 << 28  # numbers of the clips' maps that are in memory at a time
 
 
-def predict(model: ClipModel, store: FrameStore | Features, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig,
-            seed: int) -> torch.Tensor:  # fmt: skip
-    """Mean probability over `config.clips` clips of each exam: float32 [len(exams), L]; `exams` are numbers of the store.
+def predict(
+    model: ClipModel,
+    store: FrameStore | Features,
+    exams: torch.Tensor,
+    clip: ClipConfig,
+    config: DownstreamConfig,
+    seed: int,
+) -> torch.Tensor:
+    """Mean probability over `config.clips` clips of each exam: float32 [len(exams), L]; `exams` are numbers of the
+    store.
 
     Each rank scores its slice of them; all have the scores of all.
     """
@@ -192,8 +212,14 @@ def predict(model: ClipModel, store: FrameStore | Features, exams: torch.Tensor,
 
 
 @torch.no_grad()
-def scores_of(model: ClipModel, store: FrameStore | Features, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig,
-              seed: int) -> torch.Tensor:  # fmt: skip
+def scores_of(
+    model: ClipModel,
+    store: FrameStore | Features,
+    exams: torch.Tensor,
+    clip: ClipConfig,
+    config: DownstreamConfig,
+    seed: int,
+) -> torch.Tensor:
     """As `predict`, by this process alone.
 
     Each frame passes the backbone once, however many clips hold it; none does whose maps a store of Features has.
@@ -226,7 +252,8 @@ class Fitted:
 
     model: ClipModel
     history: list[dict] = field(default_factory=list)
-    spent: float = 0.0  # seconds of earlier processes: a killed one that this one went on from, one that filled the cache
+    # seconds of earlier processes: a killed one that this one went on from, one that filled the cache
+    spent: float = 0.0
 
     @property
     def best(self) -> dict:
@@ -241,7 +268,8 @@ def last_layer(head: nn.Module) -> nn.Linear:
 def start_at_prior(head: nn.Module, logits: torch.Tensor) -> None:
     """Sets the last layer's bias to `logits` [L], the constant ones.
 
-    From zero the first epochs would go into the prevalence, and rare labels take all features down on the way (Lin et al. 2017, 4.1).
+    From zero the first epochs would go into the prevalence, and rare labels take all features down on the way (Lin et
+    al. 2017, 4.1).
     """
     with torch.no_grad():
         last_layer(head).bias.copy_(logits)
@@ -261,12 +289,14 @@ def fit(
     progress: Progress = quiet,
     resume: Resume | None = None,
 ) -> Fitted:
-    """Train `model` from the same start at each learning rate for `config.trial` epochs; the rate with the least loss on tune goes
-    on to `config.epochs`. Kept: the rate and epoch with the least loss on tune, at the temperature with the least (Guo et al. 2017).
+    """Train `model` from the same start at each learning rate for `config.trial` epochs; the rate with the least loss
+    on tune goes on to `config.epochs`. Kept: the rate and epoch with the least loss on tune, at the temperature with
+    the least (Guo et al. 2017).
 
-    truth: float [E, L] by the clips' own exam numbers; exams: those to train on; tune(model) -> probabilities [tune exams, L];
-    sampling: an epoch draws exams with replacement by these weights, else each once. Tune is judged by what is trained, the same
-    loss on exams weighed alike: a reweighted loss moves all logits on purpose, which plain cross-entropy would count as an error.
+    truth: float [E, L] by the clips' own exam numbers; exams: those to train on; tune(model) -> probabilities [tune
+    exams, L]; sampling: an epoch draws exams with replacement by these weights, else each once. Tune is judged by what
+    is trained, the same loss on exams weighed alike: a reweighted loss moves all logits on purpose, which plain
+    cross-entropy would count as an error.
     """
     if getattr(model.head, "whole", False):
         raise UserError("head logistic: is fitted by the harness, on frozen features; choose another head")
@@ -333,19 +363,39 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
             total += ranks.mean(value.detach()) * together
             if k == per_epoch - 1:
-                least, temperature = tempered(tune(model), prior, lambda logits: mean_loss(logits, tune_truth, loss, sampling))
-                record = {"lr": lr, "epoch": epoch, "seconds": time.monotonic() - began, "fit_loss": float(total) / len(exams),
-                          "tune_loss": least, "temperature": temperature}  # fmt: skip
+                least, temperature = tempered(
+                    tune(model), prior, lambda logits: mean_loss(logits, tune_truth, loss, sampling)
+                )
+                record = {
+                    "lr": lr,
+                    "epoch": epoch,
+                    "seconds": time.monotonic() - began,
+                    "fit_loss": float(total) / len(exams),
+                    "tune_loss": least,
+                    "temperature": temperature,
+                }
                 result.history.append(record)
                 total.zero_()
                 if result.best is record:
                     best = copy.deepcopy(learnt.state_dict())
                 if epoch == trial - 1 and position < tried and result.best["lr"] == lr:
-                    leader = copy.deepcopy({"lr": lr, "model": learnt.state_dict(), "optimiser": optimiser.state_dict()})
+                    leader = copy.deepcopy(
+                        {"lr": lr, "model": learnt.state_dict(), "optimiser": optimiser.state_dict()}
+                    )
             if resume:
-                resume.tick(lambda: {"model": learnt.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "leader": leader,
-                                     "history": result.history, "step": step + 1, "total": total, "seconds": time.monotonic() - began},
-                            last=step == epochs * per_epoch - 1)  # fmt: skip
+                resume.tick(
+                    lambda: {
+                        "model": learnt.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "best": best,
+                        "leader": leader,
+                        "history": result.history,
+                        "step": step + 1,
+                        "total": total,
+                        "seconds": time.monotonic() - began,
+                    },
+                    last=step == epochs * per_epoch - 1,
+                )
     learnt.load_state_dict(best)
     with torch.no_grad():
         last = last_layer(model.head)

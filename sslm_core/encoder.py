@@ -58,15 +58,17 @@ def size(name: str, **changes) -> EncoderConfig:
 
 
 def halved(x: torch.Tensor) -> torch.Tensor:
-    """2 x 2 maxima of [B, C, h, w]. Where no gradient asks which place had them, a CPU compares whole rows in half the time."""
+    """2 x 2 maxima of [B, C, h, w]. Where no gradient asks which place had them, a CPU compares whole rows in half the
+    time."""
     if x.requires_grad or x.device.type != "cpu" or x.shape[2] % 2 or x.shape[3] % 2:
         return F.max_pool2d(x, 2)
     x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
     return torch.maximum(x[..., ::2], x[..., 1::2])
 
 
-def conv_bn_relu(x, conv: nn.Conv2d, norm: nn.BatchNorm2d, part=slice(None), groups: int = 1, weight=None,
-                 pool: bool = False) -> torch.Tensor:  # fmt: skip
+def conv_bn_relu(
+    x, conv: nn.Conv2d, norm: nn.BatchNorm2d, part=slice(None), groups: int = 1, weight=None, pool: bool = False
+) -> torch.Tensor:
     """Convolution, batch norm, ReLU with the output channels in `part`, and 2 x 2 maxima where `pool`.
 
     In evaluation the norm is folded into the convolution.
@@ -94,7 +96,8 @@ class ConvBN(nn.Module):
 
 
 class Branches(nn.Module):
-    """Four 3x3 convolutions per position, pooled after the second and fourth: [B, P or 1, h, w] -> [B, P * width, h/4, w/4]."""
+    """Four 3x3 convolutions per position, pooled after the second and fourth: [B, P or 1, h, w] -> [B, P * width, h/4,
+    w/4]."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -112,21 +115,24 @@ class Branches(nn.Module):
         if self.config.shared:
             y = self._run(x.reshape(b * p, 1, *x.shape[2:]), slice(None), 1)
             y = y.reshape(b, p * width, *y.shape[2:])
-            return y if p == positions else y.repeat(1, positions, 1, 1)  # a whole frame looks alike from every position
+            # a whole frame looks alike from every position
+            return y if p == positions else y.repeat(1, positions, 1, 1)
         if self.grouped(x):
             return self._run(x, slice(None), positions)
         parts = [slice(k * width, (k + 1) * width) for k in range(positions)]
         return torch.cat([self._run(x[:, k % p, None], part, 1) for k, part in enumerate(parts)], 1)
 
     def grouped(self, x: torch.Tensor) -> bool:
-        """Narrow branches on patches run faster as one grouped convolution; wide ones, and whole frames, one after another."""
+        """Narrow branches on patches run faster as one grouped convolution; wide ones, and whole frames, one after
+        another."""
         if self.config.form == "auto":
             return self.config.branch < 16 and x.shape[1] > 1
         return self.config.form == "grouped"
 
     def _run(self, x: torch.Tensor, part: slice, groups: int) -> torch.Tensor:
         """The four layers of the branches in `part` of the weights."""
-        if x.shape[1] == 1:  # one channel counts as either layout: so written it is channels last, and the layers above stay so
+        # one channel counts as either layout: so written it is channels last, and the layers above stay so
+        if x.shape[1] == 1:
             x = x[:, 0].contiguous()[..., None].permute(0, 3, 1, 2)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             weight = conv.weight[part] if i else conv.weight[part].sum(1, keepdim=True)

@@ -21,10 +21,23 @@ from .pickled import Refused, read_array
 from .reading import LARGEST, LARGEST_TABLE, check_folder, listed, opened
 
 SPLITS = ("train", "valid")
-ENSEMBLES = {"ensemble": "log-odds", "ensemble-logistic": "logistic"}  # names of rows over all planes: how these are weighted
+# names of rows over all planes: how these are weighted
+ENSEMBLES = {"ensemble": "log-odds", "ensemble-logistic": "logistic"}
 MACRO = "macro"  # over all labels
-UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, EOFError, tokenize.TokenError, RecursionError, MemoryError, IndexError, KeyError)
-warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header")  # Python 2's files are as good
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+    IndexError,
+    KeyError,
+)
+# Python 2's files are as good
+warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +69,22 @@ class ExamSet:
 
     def subset(self, exams: Sequence[int]) -> "ExamSet":
         exams = np.asarray(exams)
-        return replace(self, ids=tuple(self.ids[e] for e in exams), truth=self.truth[exams], shapes=self.shapes[:, exams],
-                       files=tuple(self.files[e] for e in exams) if self.files else (),
-                       held=None if self.held is None else self.held[exams])  # fmt: skip
+        return replace(
+            self,
+            ids=tuple(self.ids[e] for e in exams),
+            truth=self.truth[exams],
+            shapes=self.shapes[:, exams],
+            files=tuple(self.files[e] for e in exams) if self.files else (),
+            held=None if self.held is None else self.held[exams],
+        )
 
 
 # -- volumes ----------------------------------------------------------------------------------------------------------
 
 
 def volume_shape(path: Path) -> tuple[int, int, int]:
-    """T, H, W of one volume: of a .npy file from its header, checked against the file's size; a .pck file is read whole.
+    """T, H, W of one volume: of a .npy file from its header, checked against the file's size; a .pck file is read
+    whole.
 
     Raises UserError, naming the file, for whatever is not a whole uint8 [T >= 1, H, W] (of a .pck file: integers).
     """
@@ -83,16 +102,21 @@ def volume_shape(path: Path) -> tuple[int, int, int]:
     except FileNotFoundError:
         raise _missing(path) from None
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__  # numpy quotes the whole header
+        # numpy quotes the whole header
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a readable .npy file ({reason}); fetch or export it again") from None
     if dtype.hasobject:
         raise UserError(f"{path}: holds pickled objects, which are never loaded; save it again as a plain uint8 array")
     if dtype != np.uint8:
-        raise UserError(f"{path}: dtype {str(dtype)[:60]}, expected uint8; scale the volume to 0..255 and save it as uint8")
+        raise UserError(
+            f"{path}: dtype {str(dtype)[:60]}, expected uint8; scale the volume to 0..255 and save it as uint8"
+        )
     _check_axes(path, shape)
     expected = data + shape[0] * shape[1] * shape[2]  # Python integers: a hostile header cannot overflow them
     if size != expected:
-        raise UserError(f"{path}: {size} bytes, but its header {shape} asks for {expected}: truncated or damaged; fetch it again")
+        raise UserError(
+            f"{path}: {size} bytes, but its header {shape} asks for {expected}: truncated or damaged; fetch it again"
+        )
     return shape
 
 
@@ -103,7 +127,8 @@ def read_volume(path: Path) -> np.ndarray:
 
 
 def open_volume(path: Path) -> np.ndarray:
-    """One volume as it is stored: uint8 [T, H, W], of a .pck file integers of any kind. Raises UserError as `volume_shape` does."""
+    """One volume as it is stored: uint8 [T, H, W], of a .pck file integers of any kind. Raises UserError as
+    `volume_shape` does."""
     if path.suffix == ".pck":
         return _unpickled(path)
     volume_shape(path)
@@ -206,7 +231,10 @@ def likely(missing: Sequence[str], extra: Sequence[str], folder: Path) -> str:
     for name in missing:
         if name.lstrip("0") in short:
             there = short[name.lstrip("0")]
-            return f"the csv has {name}, the file is {there}.npy (spreadsheets drop leading zeros); write the ids as the files are named"
+            return (
+                f"the csv has {name}, the file is {there}.npy (spreadsheets drop leading zeros); write the ids as "
+                f"the files are named"
+            )
         if name in named:
             return f"there is {named[name]}; save it as {name}.npy"
     return ""
@@ -218,7 +246,11 @@ def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, i
     top = listed(root, root)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; DATA needs train/PLANE/ID.npy and valid/PLANE/ID.npy")
-    tables = {t.name[len(split) + 1 : -4]: root / t.name for t in top if t.name.startswith(f"{split}-") and t.name.endswith(".csv")}
+    tables = {
+        t.name[len(split) + 1 : -4]: root / t.name
+        for t in top
+        if t.name.startswith(f"{split}-") and t.name.endswith(".csv")
+    }
     if not tables:
         raise UserError(f"{root}: no {split}-LABEL.csv; one csv of `id,0|1` rows per label is needed")
     columns = {label: read_labels(path) for label, path in tables.items()}
@@ -230,13 +262,18 @@ def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, i
     for names, what in ((ENSEMBLES, planes), ((MACRO,), labels)):
         for name in what:
             if name in names:
-                raise UserError(f"{root}: no plane or label may be called {name}, which names a row of the results; rename it")
+                raise UserError(
+                    f"{root}: no plane or label may be called {name}, which names a row of the results; rename it"
+                )
             if not name.isprintable():
                 raise UserError(f"{root}: the name {name!r} of a plane or label cannot be printed; rename it")
     for label in labels[1:]:
         odd = sorted(set(ids) ^ set(columns[label]))
         if odd:
-            raise UserError(f"{tables[label]}: exam {odd[0]} is not in both it and {tables[labels[0]].name}; label every exam in each")
+            raise UserError(
+                f"{tables[label]}: exam {odd[0]} is not in both it and {tables[labels[0]].name}; label every exam in "
+                f"each"
+            )
     shapes = np.empty((len(planes), len(ids), 3), np.int64)
     for p, plane in enumerate(planes):
         volumes = {entry.name[:-4] for entry in listed(root, folder / plane) if entry.name.endswith(".npy")}
@@ -244,17 +281,27 @@ def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, i
         if extra or missing:
             where, mend = folder / plane / (extra or missing)[0], likely(missing, extra, folder / plane)
             if extra:
-                raise UserError(f"{where}.npy: no row in {tables[labels[0]].name} ({len(extra)} such); {mend or 'label it or move it'}")
-            raise UserError(f"{where}.npy: missing, though {tables[labels[0]].name} lists it ({len(missing)} such); "
-                            f"{mend or 'add the file or take the exam out of the csv files'}")  # fmt: skip
+                raise UserError(
+                    f"{where}.npy: no row in {tables[labels[0]].name} ({len(extra)} such); "
+                    f"{mend or 'label it or move it'}"
+                )
+            raise UserError(
+                f"{where}.npy: missing, though {tables[labels[0]].name} lists it ({len(missing)} such); "
+                f"{mend or 'add the file or take the exam out of the csv files'}"
+            )
         for e, name in enumerate(ids):
             shapes[p, e] = shape(folder / plane / f"{name}.npy")
     truth = np.array([[columns[label][name] for label in labels] for name in ids], np.uint8)
-    return ExamSet(root, split, ids, tuple(planes), labels, truth, shapes, strays=tuple(f"{split}/{name}" for name in strays))
+    return ExamSet(
+        root, split, ids, tuple(planes), labels, truth, shapes, strays=tuple(f"{split}/{name}" for name in strays)
+    )
 
 
-def read_exams(root: Path | str, shape: Callable[[Path], tuple[int, int, int]] = volume_shape) -> tuple[ExamSet, ExamSet]:
-    """(train, reported) of a folder in MRNet's or KneeMRI's layout. Raises UserError for whatever could not be trained or scored on.
+def read_exams(
+    root: Path | str, shape: Callable[[Path], tuple[int, int, int]] = volume_shape
+) -> tuple[ExamSet, ExamSet]:
+    """(train, reported) of a folder in MRNet's or KneeMRI's layout. Raises UserError for whatever could not be trained
+    or scored on.
 
     shape: for who has looked at the volumes before.
     """
@@ -272,13 +319,17 @@ def read_exams(root: Path | str, shape: Callable[[Path], tuple[int, int, int]] =
         train, reported = (read_split(root, split, shape) for split in SPLITS)
     for what, a, b in (("planes", train.planes, reported.planes), ("labels", train.labels, reported.labels)):
         if a != b:
-            raise UserError(f"{root}: train has the {what} {', '.join(a)}, valid has {', '.join(b)}; both need the same")
+            raise UserError(
+                f"{root}: train has the {what} {', '.join(a)}, valid has {', '.join(b)}; both need the same"
+            )
     for exams in (train, reported):
         for label, positives in zip(exams.labels, exams.truth.sum(0)):
             if positives in (0, len(exams)):
                 csv = root / (kneemri.TABLE if exams.files else f"{exams.split}-{label}.csv")
-                raise UserError(f"{csv}: every {exams.split} exam is {int(positives > 0)} in {label}; "
-                                "a label needs exams of both classes, or take it out")  # fmt: skip
+                raise UserError(
+                    f"{csv}: every {exams.split} exam is {int(positives > 0)} in {label}; "
+                    "a label needs exams of both classes, or take it out"
+                )
     return train, reported
 
 
@@ -322,7 +373,8 @@ def joint(truth: np.ndarray) -> np.ndarray:
 
 
 def stratified(truth: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sorted index arrays: `count` exams drawn in proportion to the joint labels of `truth` [E, L], and the rest."""
+    """Two sorted index arrays: `count` exams drawn in proportion to the joint labels of `truth` [E, L], and the
+    rest."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(truth))
     order = order[np.argsort(joint(truth)[order], kind="stable")]  # shuffled within each joint label

@@ -22,7 +22,8 @@ from .pretext import autocast
 from .seeds import generator
 from .warp import normalise
 
-Layer = Literal["auto", "convlstm", "encoder"]  # the first ConvLSTM layer, the backbone's last maps; auto: the first that there is
+# the first ConvLSTM layer, the backbone's last maps; auto: the first that there is
+Layer = Literal["auto", "convlstm", "encoder"]
 BATCH = 32  # frames that pass the backbone at a time
 HELD = 1 << 25  # numbers of the clips' maps in memory at a time; what gradients need comes on top
 GRID = 8  # occluded places along each side of a frame
@@ -30,7 +31,8 @@ GRID = 8  # occluded places along each side of a frame
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One exam: its scores [L], and the evidence for each label, 0 or more, on the grid on which it was found: float32 [L, T, h, w].
+    """One exam: its scores [L], and the evidence for each label, 0 or more, on the grid on which it was found: float32
+    [L, T, h, w].
 
     seen: bool [T], the frames that prediction clips hold; on the others there is no evidence.
     """
@@ -40,7 +42,8 @@ class Explained:
     seen: torch.Tensor
 
     def maps(self, height: int, width: int) -> torch.Tensor:
-        """The evidence at the size of frames, each label's largest value 1 (0 where nothing speaks for a label): [L, T, H, W]."""
+        """The evidence at the size of frames, each label's largest value 1 (0 where nothing speaks for a label): [L, T,
+        H, W]."""
         return enlarged(self.evidence / self.evidence.amax((1, 2, 3), keepdim=True).clamp(min=1e-30), height, width)
 
     def shares(self) -> torch.Tensor:
@@ -50,7 +53,8 @@ class Explained:
 
 
 def enlarged(evidence: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Bilinear, [..., h, w] -> [..., H, W]. Beyond the frame is nothing: an outer cell, too, is largest at its middle."""
+    """Bilinear, [..., h, w] -> [..., H, W]. Beyond the frame is nothing: an outer cell, too, is largest at its
+    middle."""
     planes = evidence.reshape(1, -1, *evidence.shape[-2:])
     grid = F.affine_grid(torch.eye(2, 3, device=evidence.device)[None], (1, 1, height, width), align_corners=False)
     return F.grid_sample(planes, grid, align_corners=False).reshape(*evidence.shape[:-2], height, width)
@@ -75,12 +79,15 @@ def layer_of(model: ClipModel, frame: int, layer: Layer = "auto") -> nn.Module:
             hooks.callback(module.register_forward_hook(note).remove)
         model.backbone(torch.zeros(1, 1, frame, frame, device=next(model.head.parameters()).device))
     if not last:
-        raise UserError(f"{type(model.backbone).__name__}: no layer has maps of more than one place: nothing to lay over a frame")
+        raise UserError(
+            f"{type(model.backbone).__name__}: no layer has maps of more than one place: nothing to lay over a frame"
+        )
     return last[0]
 
 
 class _Cut:
-    """Inside, what `layer` puts out are the leaves of the graph: nothing before it is differentiated, no weight needs a gradient."""
+    """Inside, what `layer` puts out are the leaves of the graph: nothing before it is differentiated, no weight needs a
+    gradient."""
 
     def __init__(self, layer: nn.Module):
         self.layer, self.leaves, self.grad = layer, [], torch.no_grad()
@@ -114,8 +121,15 @@ class _Clips:
     lengths: list[int]
 
     @classmethod
-    def of(cls, model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig,
-           seed: int) -> "_Clips":  # fmt: skip
+    def of(
+        cls,
+        model: ClipModel,
+        store: FrameStore,
+        exams: torch.Tensor,
+        clip: ClipConfig,
+        config: DownstreamConfig,
+        seed: int,
+    ) -> "_Clips":
         clip, clips = model.looks(clip, config.clips, store.extremes[1])
         chosen, count = prediction_clips(store.lengths[exams], clip, clips, seed)  # [E, clips, T]
         starts = store.offsets[exams]
@@ -124,7 +138,9 @@ class _Clips:
         at, where = (first[:, None, None] + chosen).unique(return_inverse=True)
         exam = numbers.repeat_interleave(lengths)[at]
         frame = at - first[exam]
-        return cls(starts[exam] + frame, where.flatten(0, 1), count.repeat_interleave(clips), exam, frame, lengths.tolist())
+        return cls(
+            starts[exam] + frame, where.flatten(0, 1), count.repeat_interleave(clips), exam, frame, lengths.tolist()
+        )
 
     @property
     def real(self) -> torch.Tensor:
@@ -151,12 +167,19 @@ def _maps(model: ClipModel, store: FrameStore, rows: torch.Tensor, config: Downs
     return torch.cat(out)
 
 
-def gradcam(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig, seed: int,
-            layer: Layer = "auto") -> Iterator[Explained]:  # fmt: skip
+def gradcam(
+    model: ClipModel,
+    store: FrameStore,
+    exams: torch.Tensor,
+    clip: ClipConfig,
+    config: DownstreamConfig,
+    seed: int,
+    layer: Layer = "auto",
+) -> Iterator[Explained]:
     """What each of `exams`, numbers of the store, is scored by; several exams pass the model together.
 
-    A frame's evidence for a label is the sum of the layer's maps, each weighted by the mean over places of the logit's derivative by
-    it; a mean over the clips that hold the frame; what speaks against the label is cut off.
+    A frame's evidence for a label is the sum of the layer's maps, each weighted by the mean over places of the logit's
+    derivative by it; a mean over the clips that hold the frame; what speaks against the label is cut off.
     """
     model.eval()
     exams = exams.to(store.device)
@@ -178,7 +201,9 @@ def gradcam(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: Clip
 
 def _by_row(clips: _Clips, leaves: list[torch.Tensor], slopes: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Weighted sums of the maps in `leaves`, a mean over the clips that hold each row: [N, h, w]."""
-    sums = torch.cat([(slope.float().mean((-2, -1), keepdim=True) * leaf.float()).sum(-3) for leaf, slope in zip(leaves, slopes)])
+    sums = torch.cat(
+        [(slope.float().mean((-2, -1), keepdim=True) * leaf.float()).sum(-3) for leaf, slope in zip(leaves, slopes)]
+    )
     times = torch.bincount(clips.where[clips.real], minlength=len(clips.rows))
     if sums.ndim == 4:  # of each clip and frame
         sums = sums.new_zeros(len(times), *sums.shape[2:]).index_add_(0, clips.where[clips.real], sums[clips.real])
@@ -187,16 +212,28 @@ def _by_row(clips: _Clips, leaves: list[torch.Tensor], slopes: tuple[torch.Tenso
 
 def _recurrent(head: nn.Module):
     """cuDNN does not differentiate its recurrent layers in evaluation mode: without it, where `head` has any."""
-    return torch.backends.cudnn.flags(enabled=False) if any(isinstance(m, nn.RNNBase) for m in head.modules()) else contextlib.nullcontext()
+    return (
+        torch.backends.cudnn.flags(enabled=False)
+        if any(isinstance(m, nn.RNNBase) for m in head.modules())
+        else contextlib.nullcontext()
+    )
 
 
 @torch.no_grad()
-def occlusion(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: ClipConfig, config: DownstreamConfig, seed: int,
-              grid: int = GRID, progress: Progress = quiet) -> Iterator[Explained]:  # fmt: skip
+def occlusion(
+    model: ClipModel,
+    store: FrameStore,
+    exams: torch.Tensor,
+    clip: ClipConfig,
+    config: DownstreamConfig,
+    seed: int,
+    grid: int = GRID,
+    progress: Progress = quiet,
+) -> Iterator[Explained]:
     """As `gradcam`, by what a gray patch takes away: the fall of the logit, a mean over the clips that hold the frame.
 
-    The patch, two cells of a grid x grid wide, is laid over one place of one frame at a time and has the exam's mean gray. Costs
-    grid * grid passes of each frame and of each clip for each of its frames.
+    The patch, two cells of a grid x grid wide, is laid over one place of one frame at a time and has the exam's mean
+    gray. Costs grid * grid passes of each frame and of each clip for each of its frames.
     """
     model.eval()
     size = store.data.shape[-1]
@@ -216,7 +253,8 @@ def occlusion(model: ClipModel, store: FrameStore, exams: torch.Tensor, clip: Cl
         falls = []
         for n in progress(range(len(frames)), "occlusion"):
             patched = FrameStore(torch.where(covered, gray, frames[n]), store.offsets)
-            others = _maps(model, patched, torch.arange(len(covered), device=store.device), config)  # [grid * grid, C, h, w]
+            # [grid * grid, C, h, w]
+            others = _maps(model, patched, torch.arange(len(covered), device=store.device), config)
             fall = torch.zeros(len(covered), logits.shape[1], device=store.device)
             holding = ((clips.where == n) & clips.real).nonzero().tolist()
             for k, t in holding:
@@ -238,6 +276,8 @@ def shuffled(model: ClipModel, seed: int) -> ClipModel:
     with torch.no_grad():
         for part in ("backbone", "head"):
             for name, weight in getattr(copied, part).named_parameters():
-                order = torch.randperm(weight.numel(), generator=generator("cpu", seed, "shuffled", part, name)).to(weight.device)
+                order = torch.randperm(weight.numel(), generator=generator("cpu", seed, "shuffled", part, name)).to(
+                    weight.device
+                )
                 weight.copy_(weight.flatten()[order].view_as(weight))
     return copied

@@ -46,12 +46,21 @@ class Scale(nn.Module):
 
 
 @torch.no_grad()
-def maps_of(encoder, store: FrameStore, rows: torch.Tensor, dtype: str = "float32", warp: Warp | None = None, view=None,
-            batch: int = 32, progress: Progress = quiet, together: bool = False):  # fmt: skip
+def maps_of(
+    encoder,
+    store: FrameStore,
+    rows: torch.Tensor,
+    dtype: str = "float32",
+    warp: Warp | None = None,
+    view=None,
+    batch: int = 32,
+    progress: Progress = quiet,
+    together: bool = False,
+):
     """Yields float16 maps [batch, C, h, w] of the frames in `rows` of the store.
 
-    view [len(rows)]: the transform of `warp` that each frame is moved by, AS_IS for none; without views all are taken as they are.
-    together: all ranks want these rows, and share the work.
+    view [len(rows)]: the transform of `warp` that each frame is moved by, AS_IS for none; without views all are taken
+    as they are. together: all ranks want these rows, and share the work.
     """
     block = batch * (ranks.world() if together else 1)
     blocks = range(0, len(rows), block)
@@ -73,25 +82,44 @@ def maps_of(encoder, store: FrameStore, rows: torch.Tensor, dtype: str = "float3
 class Features:
     """The maps of `exams` in `views` views each, from a cache as far as it reaches, computed anew beyond it.
 
-    Each view of an exam counts as an exam here: view v of exams[e] is number e * views + v. View 0 is the frames as they are; in each
-    other all frames of an exam are moved by one transform of `warp`, drawn for it. Without a cache all maps are kept in memory.
+    Each view of an exam counts as an exam here: view v of exams[e] is number e * views + v. View 0 is the frames as
+    they are; in each other all frames of an exam are moved by one transform of `warp`, drawn for it. Without a cache
+    all maps are kept in memory.
     """
 
-    def __init__(self, encoder: nn.Module, store: FrameStore, exams: torch.Tensor, dtype: str, cache: Cache | None = None,
-                 warp: Warp | None = None, views: int = 1, seed: int = 0, progress: Progress = quiet):  # fmt: skip
+    def __init__(
+        self,
+        encoder: nn.Module,
+        store: FrameStore,
+        exams: torch.Tensor,
+        dtype: str,
+        cache: Cache | None = None,
+        warp: Warp | None = None,
+        views: int = 1,
+        seed: int = 0,
+        progress: Progress = quiet,
+    ):
         device = store.device
         self.encoder, self.store, self.dtype, self.warp, self.views = encoder.eval(), store, dtype, warp, views
         self.exams = exams.to(device).repeat_interleave(views)
         self.lengths = store.lengths[self.exams]
-        moved = [torch.randint(len(warp), (len(exams),), generator=generator(device, derive(seed, "view", v), "view"), device=device)
-                 for v in range(1, views)]  # fmt: skip
-        self.moved = torch.stack([torch.full((len(exams),), AS_IS, device=device), *moved], 1).flatten() if moved else None
+        moved = [
+            torch.randint(
+                len(warp), (len(exams),), generator=generator(device, derive(seed, "view", v), "view"), device=device
+            )
+            for v in range(1, views)
+        ]
+        self.moved = (
+            torch.stack([torch.full((len(exams),), AS_IS, device=device), *moved], 1).flatten() if moved else None
+        )
         self.saved_seconds = 0.0  # what a cache of an earlier process has spared
         counts = self.lengths.tolist()
 
         def make(items: int):
             view = None if self.moved is None else torch.repeat_interleave(self.moved[:items], self.lengths[:items])
-            return maps_of(encoder, store, store.rows(self.exams[:items]), dtype, warp, view, progress=progress, together=True)
+            return maps_of(
+                encoder, store, store.rows(self.exams[:items]), dtype, warp, view, progress=progress, together=True
+            )
 
         if cache is None:
             maps = torch.cat(list(make(len(self.exams))))
@@ -99,7 +127,9 @@ class Features:
             one = next(maps_of(encoder, store, store.offsets[self.exams[:1]], dtype))
             how = (views, seed, warp.grid.shape, float(warp.grid.sum())) if moved else None
             name = ranks.agreed(fingerprint(encoder, cache.content, exams.tolist(), dtype, how))
-            mapped, self.saved_seconds = rows_of(cache, name, counts, one.shape[1:], lambda n: (maps.cpu().numpy() for maps in make(n)))
+            mapped, self.saved_seconds = rows_of(
+                cache, name, counts, one.shape[1:], lambda n: (maps.cpu().numpy() for maps in make(n))
+            )
             maps = one[:0] if mapped is None else torch.from_numpy(mapped)
         self.kept = int(np.searchsorted(np.cumsum(counts), len(maps), side="right"))  # exams whose maps are at hand
         self.maps = FrameStore(maps, offsets_of(counts[: self.kept])).to(device, "auto")
@@ -113,8 +143,12 @@ class Features:
         if self.whole:
             return self._read(exams, chosen)
         # a cache that holds a part has the host decide, exam by exam
-        parts = [self._read(exams[b : b + 1], chosen[b : b + 1]) if e < self.kept else self._compute(exams[b : b + 1], chosen[b])
-                 for b, e in enumerate(exams.tolist())]  # fmt: skip
+        parts = [
+            self._read(exams[b : b + 1], chosen[b : b + 1])
+            if e < self.kept
+            else self._compute(exams[b : b + 1], chosen[b])
+            for b, e in enumerate(exams.tolist())
+        ]
         return torch.cat(parts)
 
     def _read(self, exams: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
@@ -126,8 +160,9 @@ class Features:
         return torch.cat(list(maps_of(self.encoder, self.store, rows, self.dtype, self.warp, view)))[None]
 
 
-def rows_of(cache: Cache, name: str, sizes: list[int], shape: tuple[int, ...],
-            make: Callable[[int], Iterable[np.ndarray]]) -> tuple[np.memmap | None, float]:  # fmt: skip
+def rows_of(
+    cache: Cache, name: str, sizes: list[int], shape: tuple[int, ...], make: Callable[[int], Iterable[np.ndarray]]
+) -> tuple[np.memmap | None, float]:
     """cache.rows() of all ranks: all compute what the first one writes, then each maps the file."""
     if ranks.first():
         rows = cache.rows(name, sizes, shape, lambda items: make(ranks.agreed(items)))
@@ -140,7 +175,10 @@ def rows_of(cache: Cache, name: str, sizes: list[int], shape: tuple[int, ...],
         return None, 0.0
 
     def missing(_):
-        raise UserError(f"{cache.folder}: the first rank's {name}.npy is not there; the machines of all ranks must share this folder")
+        raise UserError(
+            f"{cache.folder}: the first rank's {name}.npy is not there; the machines of all ranks must share this "
+            f"folder"
+        )
 
     return cache.rows(name, sizes, shape, missing)
 

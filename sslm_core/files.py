@@ -19,7 +19,8 @@ LOCK_SH, LOCK_EX, LOCK_NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_NB
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """`write(temporary)` beside `path`, flushed to disk and renamed over it: a reader sees the old file or the new one."""
+    """`write(temporary)` beside `path`, flushed to disk and renamed over it: a reader sees the old file or the new
+    one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,28 +29,36 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from None
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from None
     except RuntimeError as error:  # torch.save's word for a full disk
-        raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]}); free space or choose another folder") from None
+        raise UserError(
+            f"{path}: cannot be written ({str(error).splitlines()[0]}); free space or choose another folder"
+        ) from None
     finally:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             temporary.unlink()
 
 
 def drop_unfinished(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes have left half-written of the files `name` (a pattern); for whoever alone writes them now."""
+    """Remove what killed processes have left half-written of the files `name` (a pattern); for whoever alone writes
+    them now."""
     for left in folder.glob(f".{name}.*.tmp"):
         left.unlink(missing_ok=True)
 
 
 def lock(file: IO, how: int) -> None:
-    """Holds until `file` is closed. Raises BlockingIOError where another process holds it, UserError where there are no locks."""
+    """Holds until `file` is closed. Raises BlockingIOError where another process holds it, UserError where there are no
+    locks."""
     try:
         fcntl.flock(file, how)
     except BlockingIOError:
         raise
     except OSError as error:  # some network file systems
-        raise UserError(f"{file.name}: its file system has no locks ({error.strerror}); choose a folder on a local disk") from None
+        raise UserError(
+            f"{file.name}: its file system has no locks ({error.strerror}); choose a folder on a local disk"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -63,7 +72,8 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(path: Path, together: bool = False) -> Iterator[None]:
-    """As `locked`, but whoever comes second is told who is inside. Raises UserError. Those who say `together` may be inside at a time."""
+    """As `locked`, but whoever comes second is told who is inside. Raises UserError. Those who say `together` may be
+    inside at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
         try:
@@ -71,9 +81,13 @@ def held(path: Path, together: bool = False) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             who = file.read(200).decode(errors="replace") or "another process"
-            raise UserError(f"{path.parent}: {who} is at work there; wait for it, or use another output folder") from None
+            raise UserError(
+                f"{path.parent}: {who} is at work there; wait for it, or use another output folder"
+            ) from None
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
             file.truncate(0)
             who = "a shard, " * together
-            file.write(f"{who}process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
+            file.write(
+                f"{who}process {os.getpid()} on {platform.node()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode()
+            )
         yield

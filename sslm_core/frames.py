@@ -19,7 +19,8 @@ from .files import drop_unfinished, locked, write_atomic
 from .memory import free_memory
 
 Progress = Callable[[Iterable, str], Iterable]
-Placing = Literal["auto", "resident", "stream"]  # auto: resident where the entries take no more than half of the free memory
+# auto: resident where the entries take no more than half of the free memory
+Placing = Literal["auto", "resident", "stream"]
 
 
 def quiet(iterable: Iterable, _: str) -> Iterable:
@@ -31,8 +32,8 @@ def quiet(iterable: Iterable, _: str) -> Iterable:
 class FrameStore:
     """`data` [N, ...] holds one entry per frame; exam e owns data[offsets[e]:offsets[e + 1]].
 
-    Resident, `data` lies on the device. Streamed, it stays in host memory or in a file mapped into it, larger than either memory
-    perhaps, and batches of it come to the device.
+    Resident, `data` lies on the device. Streamed, it stays in host memory or in a file mapped into it, larger than
+    either memory perhaps, and batches of it come to the device.
     """
 
     data: torch.Tensor
@@ -113,12 +114,15 @@ def resize(frames: np.ndarray, size: int) -> torch.Tensor:
 
 
 def store_of(volumes: Iterable[np.ndarray], size: int) -> FrameStore:
-    """The store of exams that are at hand as uint8 [T, H, W] each, at size x size. Raises UserError for another kind of array."""
+    """The store of exams that are at hand as uint8 [T, H, W] each, at size x size. Raises UserError for another kind of
+    array."""
     volumes = list(volumes)
     for e, volume in enumerate(volumes):
         if volume.dtype != np.uint8 or volume.ndim != 3 or not volume.size:
             raise UserError(f"volume {e}: {volume.dtype} {volume.shape}, expected uint8 (frames, height, width)")
-    return FrameStore(torch.cat([resize(volume, size) for volume in volumes]), offsets_of([len(volume) for volume in volumes]))
+    return FrameStore(
+        torch.cat([resize(volume, size) for volume in volumes]), offsets_of([len(volume) for volume in volumes])
+    )
 
 
 def load_frames(exams: ExamSet, plane: str, size: int, progress: Progress = quiet) -> FrameStore:
@@ -132,7 +136,8 @@ def load_frames(exams: ExamSet, plane: str, size: int, progress: Progress = quie
 
 
 def packed_frames(folder: Path, exams: ExamSet, plane: str, size: int, progress: Progress = quiet) -> FrameStore:
-    """As load_frames, from one file in `folder` that is mapped into memory: processes share it, and it may be larger than memory.
+    """As load_frames, from one file in `folder` that is mapped into memory: processes share it, and it may be larger
+    than memory.
 
     The file is packed once, exam by exam, and again where a volume has changed since or its checksum is wrong.
     """
@@ -140,7 +145,9 @@ def packed_frames(folder: Path, exams: ExamSet, plane: str, size: int, progress:
     shape = (int(lengths.sum()), size, size)
     path = folder / f"{exams.split}-{plane}-{size}-{hashlib.sha256(repr(exams.ids).encode()).hexdigest()[:12]}.u8"
     volumes = [exams.path(plane, e) for e in range(len(exams))]
-    sources = hashlib.sha256(repr([(v.name, v.stat().st_size, v.stat().st_mtime_ns) for v in volumes]).encode()).hexdigest()
+    sources = hashlib.sha256(
+        repr([(v.name, v.stat().st_size, v.stat().st_mtime_ns) for v in volumes]).encode()
+    ).hexdigest()
     with locked(path.with_suffix(".lock")):
         mapped = _mapped(path, shape, sources)
         if mapped is None:
@@ -165,8 +172,12 @@ def _mapped(path: Path, shape: tuple[int, ...], sources: str) -> np.memmap | Non
     """The packed file; None where it is not there, made from other volumes, or damaged."""
     try:
         note = json.loads(path.with_suffix(".json").read_text())
-        mapped = np.memmap(path, np.uint8, "c", shape=shape)  # copy on write: torch wants a writable array, the file never changes
-        if path.stat().st_size == mapped.nbytes and note == {"sources": sources, "sha256": hashlib.sha256(mapped).hexdigest()}:
+        # copy on write: torch wants a writable array, the file never changes
+        mapped = np.memmap(path, np.uint8, "c", shape=shape)
+        if path.stat().st_size == mapped.nbytes and note == {
+            "sources": sources,
+            "sha256": hashlib.sha256(mapped).hexdigest(),
+        }:
             return mapped
     except (OSError, ValueError):
         pass

@@ -16,15 +16,21 @@ class PermutationHead(nn.Sequential):
 
     def __init__(self, channels: int, hidden: int, classes: int):
         super().__init__(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, classes)
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, classes),
         )
 
 
-FORGET_BIAS = 2.0  # of the first of 16 frames 3 times the gradient of the last is left; .3 at 1 (Keras), .002 at 0 (torch)
+# of the first of 16 frames 3 times the gradient of the last is left; .3 at 1 (Keras), .002 at 0 (torch)
+FORGET_BIAS = 2.0
 
 
 class ConvLSTMLayer(nn.Module):
-    """3x3 ConvLSTM (Shi et al. 2015). The input's convolution is done for all frames at once; only the recurrent one is sequential."""
+    """3x3 ConvLSTM (Shi et al. 2015). The input's convolution is done for all frames at once; only the recurrent one is
+    sequential."""
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
@@ -33,7 +39,8 @@ class ConvLSTMLayer(nn.Module):
         nn.init.constant_(self.inputs.bias[hidden : 2 * hidden], FORGET_BIAS)
 
     def forward(self, maps: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """maps [B, T, C, h, w], real [B, T] bool -> hidden states [B, T, hidden, h, w] and the last real one [B, hidden, h, w]."""
+        """maps [B, T, C, h, w], real [B, T] bool -> hidden states [B, T, hidden, h, w] and the last real one [B,
+        hidden, h, w]."""
         b, t = maps.shape[:2]
         gates = self.inputs(maps.flatten(0, 1)).unflatten(0, (b, t))  # [B, T, 4 * hidden, h, w]
         state = cell = gates.new_zeros(b, gates.shape[2] // 4, *gates.shape[3:])
@@ -97,7 +104,8 @@ class GridOverFrames(nn.Linear):
         super().__init__(channels * self.SIDE**2, labels)
 
     def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        cells = F.adaptive_avg_pool2d(maps.flatten(0, 1), self.SIDE).flatten(1).unflatten(0, maps.shape[:2])  # [B, T, 16 C]
+        # [B, T, 16 C]
+        cells = F.adaptive_avg_pool2d(maps.flatten(0, 1), self.SIDE).flatten(1).unflatten(0, maps.shape[:2])
         return super().forward(cells.masked_fill(~mask(maps, count)[..., None], -torch.inf).amax(1))
 
 
@@ -115,11 +123,11 @@ class LSTMHead(nn.Module):
 
 
 class PooledProbe(nn.Module):
-    """The linear probe of the field: of each cell of grids of GRIDS cells a side the average and the maximum, and of these the mean,
-    maximum and spread over an exam's frames.
+    """The linear probe of the field: of each cell of grids of GRIDS cells a side the average and the maximum, and of
+    these the mean, maximum and spread over an exam's frames.
 
-    `linear` takes the pooled features standardised by `mean` and `spread`. All three are fitted outside of this package, by logistic
-    regression: no step of gradient descent is taken here.
+    `linear` takes the pooled features standardised by `mean` and `spread`. All three are fitted outside of this
+    package, by logistic regression: no step of gradient descent is taken here.
     """
 
     GRIDS = (1, 2, 4)  # a map smaller than a grid is repeated

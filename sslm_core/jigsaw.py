@@ -46,8 +46,8 @@ def patch_size(frame: int, grid: int) -> int:
 def permutation_set(patches: int, count: int, seed: int, choice: str = "random") -> torch.Tensor:
     """min(count, patches!) distinct permutations, the identity first: int64 [K, P]. Never lists patches! of them.
 
-    `hamming` adds, one at a time, the candidate whose least Hamming distance to those chosen is greatest (Noroozi & Favaro 2016),
-    out of a random pool.
+    `hamming` adds, one at a time, the candidate whose least Hamming distance to those chosen is greatest (Noroozi &
+    Favaro 2016), out of a random pool.
     """
     count = min(count, math.factorial(patches))
     pool = count if choice == "random" else min(10 * count, math.factorial(patches))
@@ -57,7 +57,9 @@ def permutation_set(patches: int, count: int, seed: int, choice: str = "random")
         fresh = torch.rand(2 * pool, patches, generator=draw).argsort(1)
         rows = torch.cat([rows, fresh])
         _, first = torch.unique(rows, dim=0, return_inverse=True)  # first: class of each row
-        earliest = torch.full((int(first.max()) + 1,), len(rows)).scatter_reduce(0, first, torch.arange(len(rows)), "amin")
+        earliest = torch.full((int(first.max()) + 1,), len(rows)).scatter_reduce(
+            0, first, torch.arange(len(rows)), "amin"
+        )
         rows = rows[earliest.sort().values]  # distinct rows, in the order drawn
     rows = rows[:pool]
     if choice == "random":
@@ -96,7 +98,8 @@ class Jigsaw:
             return PermutationHead(encoder.config.channels, encoder.config.stem, self.classes)
 
     def corners(self, count: int, draw: torch.Generator) -> torch.Tensor:
-        """(row, column) at which the crop of each cell begins, drawn for each of `count` frames: int64 [count, P, 2]."""
+        """(row, column) at which the crop of each cell begins, drawn for each of `count` frames: int64 [count, P,
+        2]."""
         g, device = self.config.grid, draw.device
         corner = torch.arange(g, device=device) * self.cell
         corner = torch.stack(torch.meshgrid(corner, corner, indexing="ij"), -1).reshape(g * g, 2)  # [P, 2]
@@ -108,8 +111,8 @@ class Jigsaw:
         data, size = store.data, self.patch
         frame, row, pixel = data.stride()
         last = sum((n - 1) * step for n, step in zip(data.shape, data.stride()))
-        # a view with one window from every pixel on: a single index per window copies its rows whole, which takes a tenth of the
-        # time of indices per frame, row and column
+        # a view with one window from every pixel on: a single index per window copies its rows whole, which takes a
+        # tenth of the time of indices per frame, row and column
         windows = data.as_strided((last - (size - 1) * (row + pixel) + 1, size, size), (1, row, pixel))
         first = frames[:, None] * frame + at[..., 0] * row + at[..., 1] * pixel  # [B, P]
         return windows.index_select(0, first.flatten()).unflatten(0, first.shape)

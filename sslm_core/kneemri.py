@@ -1,7 +1,9 @@
-"""KneeMRI's layout (Rijeka): sagittal volumes in ten folders, one label `acl` (partial or complete), and the authors' own split.
+"""KneeMRI's layout (Rijeka): sagittal volumes in ten folders, one label `acl` (partial or complete), and the authors'
+own split.
 
     DATA/vol01 ... vol10/EXAMID-SERIES.pck     pickled integers [T, H, W], read as data (see pickled.py)
-    DATA/metadata.csv                          with the columns volumeFilename and aclDiagnosis (0 intact, 1 partial, 2 complete)
+    DATA/metadata.csv                          with the columns volumeFilename and aclDiagnosis (0 intact, 1 partial, 2
+    complete)
 """
 
 import csv
@@ -26,7 +28,9 @@ PLANE, LABEL = "sagittal", "acl"
 
 def recognised(root: Path) -> bool:
     """Whether `root` is meant to be in this layout."""
-    return not (root / "train").exists() and ((root / TABLE).exists() or any((root / name).is_dir() for name in sum(FOLDERS.values(), ())))
+    return not (root / "train").exists() and (
+        (root / TABLE).exists() or any((root / name).is_dir() for name in sum(FOLDERS.values(), ()))
+    )
 
 
 def read_diagnoses(path: Path) -> dict[str, int]:
@@ -54,7 +58,8 @@ def read_diagnoses(path: Path) -> dict[str, int]:
 
 
 def find_volumes(root: Path) -> dict[str, str]:
-    """Name of each .pck file in the ten folders -> the folder that holds it. Raises UserError for a name in two of them."""
+    """Name of each .pck file in the ten folders -> the folder that holds it. Raises UserError for a name in two of
+    them."""
     top = {entry.name for entry in listed(root, root) if entry.is_dir()}
     found: dict[str, str] = {}
     for folder in sorted(top & set(sum(FOLDERS.values(), ()))):
@@ -72,8 +77,11 @@ def elsewhere(root: Path) -> str:
     if not found:
         return ""
     named = ["DATA itself" if name == "." else name for name in sorted(found)[:3]]
-    return (f"expected .pck files in vol01 to vol10 right below DATA, found some in {', '.join(named)}{' and more' * (len(found) > 3)}; "
-            "move them, as the authors' archive has them")  # fmt: skip
+    return (
+        f"expected .pck files in vol01 to vol10 right below DATA, found some in "
+        f"{', '.join(named)}{' and more' * (len(found) > 3)}; "
+        "move them, as the authors' archive has them"
+    )
 
 
 def read_folders(root: Path, shape: Callable[[Path], tuple[int, int, int]]) -> tuple[ExamSet, ExamSet]:
@@ -84,17 +92,23 @@ def read_folders(root: Path, shape: Callable[[Path], tuple[int, int, int]]) -> t
         mend = elsewhere(root) or "fetch it again or take its row out"
         raise UserError(f"{root}/vol??/{missing[0]}: missing, though {TABLE} lists it ({len(missing)} such); {mend}")
     if extra:
-        raise UserError(f"{root / found[extra[0]] / extra[0]}: no row in {TABLE} ({len(extra)} such); label it or move it")
+        raise UserError(
+            f"{root / found[extra[0]] / extra[0]}: no row in {TABLE} ({len(extra)} such); label it or move it"
+        )
     sets = []
     for split, parts in (("train", ("train", "tune")), ("test", ("test",))):
         where = {folder: part for part in parts for folder in FOLDERS[part]}
         names = sorted(name for name, folder in found.items() if folder in where)
         for part in parts:
             if not any(where[found[name]] == part for name in names):
-                raise UserError(f"{root}: no volume in {', '.join(FOLDERS[part])}, the authors' {part} set; fetch these folders too")
+                raise UserError(
+                    f"{root}: no volume in {', '.join(FOLDERS[part])}, the authors' {part} set; fetch these folders too"
+                )
         files = tuple(f"{found[name]}/{name}" for name in names)
         shapes = np.array([shape(root / file) for file in files], np.int64)[None]
         truth = np.array([[diagnoses[name] > 0] for name in names], np.uint8)
         held = np.array([where[found[name]] == "tune" for name in names]) if "tune" in parts else None
-        sets.append(ExamSet(root, split, tuple(name[:-4] for name in names), (PLANE,), (LABEL,), truth, shapes, files, held))
+        sets.append(
+            ExamSet(root, split, tuple(name[:-4] for name in names), (PLANE,), (LABEL,), truth, shapes, files, held)
+        )
     return sets[0], sets[1]

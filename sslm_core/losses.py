@@ -17,7 +17,8 @@ def bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Deferred:
-    """A loss of two stages: `first` for the first LATER of the epochs, then `last`, by which tune is judged throughout."""
+    """A loss of two stages: `first` for the first LATER of the epochs, then `last`, by which tune is judged
+    throughout."""
 
     first: Loss
     last: Loss
@@ -31,8 +32,11 @@ def trained_by(loss: Loss, done: float) -> Loss:
     return loss.first if isinstance(loss, Deferred) and done < LATER else loss
 
 
-def losses(logits: torch.Tensor, truth: torch.Tensor, loss: Loss = bce, sampling: Sampling | None = None) -> torch.Tensor:
-    """The loss on each exam [E] of logits and truth [E, L]; under `sampling` weighed by how often the exam would be drawn."""
+def losses(
+    logits: torch.Tensor, truth: torch.Tensor, loss: Loss = bce, sampling: Sampling | None = None
+) -> torch.Tensor:
+    """The loss on each exam [E] of logits and truth [E, L]; under `sampling` weighed by how often the exam would be
+    drawn."""
     each = torch.stack([loss(logits[e : e + 1], truth[e : e + 1]) for e in range(len(truth))])
     if sampling is None:
         return each
@@ -46,7 +50,8 @@ def mean_loss(logits: torch.Tensor, truth: torch.Tensor, loss: Loss, sampling: S
 
 
 def constant(truth: torch.Tensor, loss: Loss = bce, sampling: Sampling | None = None) -> torch.Tensor:
-    """The logits [L] that the loss likes best on truth [n, L] of a predictor that sees no frame: for `bce` those of the prevalences."""
+    """The logits [L] that the loss likes best on truth [n, L] of a predictor that sees no frame: for `bce` those of the
+    prevalences."""
     rows, which, count = truth.unique(dim=0, return_inverse=True, return_counts=True)
     weight = count.float()
     if sampling is not None:
@@ -68,10 +73,11 @@ TEMPERATURES = tuple(2 ** (k / 8) for k in range(-8, 33))  # 1/2 to 16
 
 
 def tempered(scores: torch.Tensor, prior: torch.Tensor, judged: Callable[[torch.Tensor], float]) -> tuple[float, float]:
-    """The least loss judged(logits) of probabilities [E, L] over TEMPERATURES, and that temperature: what divides the logits'
-    distance from those of the constant predictor, `prior` [L].
+    """The least loss judged(logits) of probabilities [E, L] over TEMPERATURES, and that temperature: what divides the
+    logits' distance from those of the constant predictor, `prior` [L].
 
-    Few exams make a net too sure of itself long before it ranks worse; without this, tune would choose epochs by confidence.
+    Few exams make a net too sure of itself long before it ranks worse; without this, tune would choose epochs by
+    confidence.
     """
     away = torch.logit(scores.clamp(1e-6, 1 - 1e-6)) - prior
     return min((judged(prior + away / t), t) for t in TEMPERATURES)

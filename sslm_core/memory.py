@@ -23,7 +23,8 @@ def free_memory(device: torch.device) -> int:
 def keep_pages() -> None:
     """From now on this process keeps the host memory that it frees (glibc's allocator; elsewhere nothing happens).
 
-    Every step allocates the same megabytes again; fresh pages from the system cost it up to a third of its time on a CPU.
+    Every step allocates the same megabytes again; fresh pages from the system cost it up to a third of its time on a
+    CPU.
     """
     with contextlib.suppress(OSError, AttributeError):
         allocator = ctypes.CDLL(None)

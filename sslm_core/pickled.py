@@ -1,7 +1,8 @@
-"""Arrays of integers out of pickles, and nothing executed: no module is imported and no callable called, whatever a file asks for.
+"""Arrays of integers out of pickles, and nothing executed: no module is imported and no callable called, whatever a
+file asks for.
 
-A pickle is a program. Here it is parsed as data, and a single program is understood: the one that numpy writes for an array, in any
-protocol, by numpy 1 or 2, under Python 2 or 3. Every other one is refused with the name that it asks for.
+A pickle is a program. Here it is parsed as data, and a single program is understood: the one that numpy writes for an
+array, in any protocol, by numpy 1 or 2, under Python 2 or 3. Every other one is refused with the name that it asks for.
 """
 
 import codecs
@@ -26,8 +27,24 @@ ADMITTED = {
     "numpy._core.numeric._frombuffer": FROMBUFFER,
     "_codecs.encode": ENCODE,  # how protocols 0 to 2 hold bytes under Python 3
 }
-CONSTANTS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",
-             "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE")  # fmt: skip
+CONSTANTS = (
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+)
 VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 MARK = object()
@@ -59,7 +76,8 @@ class Kind:
 
 @dataclass
 class Array:
-    """An array as a pickle describes it; nothing is allocated before shape, dtype and bytes are known to fit together."""
+    """An array as a pickle describes it; nothing is allocated before shape, dtype and bytes are known to fit
+    together."""
 
     shape: tuple = ()
     kind: Kind | None = None
@@ -71,16 +89,24 @@ class Array:
         if not isinstance(self.kind, Kind) or not isinstance(self.data, (bytes, bytearray)):
             raise Refused("no whole array")
         dtype = self.kind.dtype()
-        if not isinstance(self.shape, tuple) or len(self.shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in self.shape):
+        if (
+            not isinstance(self.shape, tuple)
+            or len(self.shape) > 8
+            or not all(type(n) is int and 0 <= n < 1 << 40 for n in self.shape)
+        ):
             raise Refused("no shape of an array")
         expected = math.prod(self.shape) * dtype.itemsize
         if expected != len(self.data):
-            raise Refused(f"{len(self.data)} bytes of voxels, but its shape {self.shape} asks for {expected}: truncated or damaged")
+            raise Refused(
+                f"{len(self.data)} bytes of voxels, but its shape {self.shape} asks for {expected}: truncated or "
+                f"damaged"
+            )
         return np.frombuffer(self.data, dtype).reshape(self.shape, order=self.order)
 
 
 def read_array(content: bytes) -> np.ndarray:
-    """The array of integers that a pickle holds, read-only where the pickle's bytes are. Raises Refused for anything else."""
+    """The array of integers that a pickle holds, read-only where the pickle's bytes are. Raises Refused for anything
+    else."""
     try:
         found = _interpreted(io.BytesIO(content))
     except Refused:
@@ -158,8 +184,27 @@ def _step(name: str, argument, stack: list, memo: dict) -> None:
         _built(stack[-1], state)
 
 
-UNDERSTOOD = {*CONSTANTS, *VALUES, *TUPLES, "MARK", "TUPLE", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET",
-              "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "PROTO", "FRAME", "STOP"}  # fmt: skip
+UNDERSTOOD = {
+    *CONSTANTS,
+    *VALUES,
+    *TUPLES,
+    "MARK",
+    "TUPLE",
+    "PUT",
+    "BINPUT",
+    "LONG_BINPUT",
+    "MEMOIZE",
+    "GET",
+    "BINGET",
+    "LONG_BINGET",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "REDUCE",
+    "BUILD",
+    "PROTO",
+    "FRAME",
+    "STOP",
+}
 
 
 def _admitted(module, what) -> Global:

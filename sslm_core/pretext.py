@@ -1,4 +1,5 @@
-"""The label-free loop: any PretextTask trains an encoder on the frames of the fit exams; its epoch is chosen on tune frames."""
+"""The label-free loop: any PretextTask trains an encoder on the frames of the fit exams; its epoch is chosen on tune
+frames."""
 
 import math
 import time
@@ -18,7 +19,8 @@ from .settings import Number, check
 
 
 class PretextTask(Protocol):
-    """What pretrain() needs of a task: batches made on the store's device, a head, a loss, and a count of right answers.
+    """What pretrain() needs of a task: batches made on the store's device, a head, a loss, and a count of right
+    answers.
 
     `state`: tensors that its classes depend on (the permutations); they travel in checkpoints.
     """
@@ -33,7 +35,8 @@ class PretextTask(Protocol):
 
 @dataclass(frozen=True)
 class PretextConfig:
-    """How the pretext is optimised. Recipe `original` is the paper's; `fast` warms up, then decays to zero over the run."""
+    """How the pretext is optimised. Recipe `original` is the paper's; `fast` warms up, then decays to zero over the
+    run."""
 
     recipe: Literal["original", "fast"] = "original"
     epochs: int = 50
@@ -67,7 +70,8 @@ class PretextConfig:
 
 
 def warmed_cosine(step: int, steps: int, warmup: float) -> float:
-    """The share of the learning rate at one step of `steps`: up over a share `warmup` of them, then along a cosine to zero."""
+    """The share of the learning rate at one step of `steps`: up over a share `warmup` of them, then along a cosine to
+    zero."""
     warm = max(1, round(warmup * steps))
     return min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, step - warm) / max(1, steps - warm)))
 
@@ -78,7 +82,8 @@ class Pretrained:
 
     encoder: Encoder
     history: list[dict] = field(default_factory=list)
-    task: dict[str, torch.Tensor] = field(default_factory=dict)  # the task's state: the permutations that the classes number
+    # the task's state: the permutations that the classes number
+    task: dict[str, torch.Tensor] = field(default_factory=dict)
     spent: float = 0.0  # seconds of a killed process that this one went on from
 
     @property
@@ -112,7 +117,9 @@ RECIPES = {
 
 
 @torch.no_grad()
-def evaluate(task: PretextTask, encoder: nn.Module, head: nn.Module, store: FrameStore, exams, config: PretextConfig, seed: int):
+def evaluate(
+    task: PretextTask, encoder: nn.Module, head: nn.Module, store: FrameStore, exams, config: PretextConfig, seed: int
+):
     """(loss, accuracy) on `draws` unaugmented frames of each exam; the same frames and patches at every call."""
     encoder.eval(), head.eval()
     device = store.device
@@ -140,7 +147,8 @@ def pretrain(
     progress: Progress = quiet,
     resume: Resume | None = None,
 ) -> Pretrained:
-    """Train `encoder` on frames of the exams `fit` without labels; keep the epoch with the least loss on frames of `tune`."""
+    """Train `encoder` on frames of the exams `fit` without labels; keep the epoch with the least loss on frames of
+    `tune`."""
     device = store.device
     fit, tune = fit.to(device), tune.to(device)
     encoder = encoder.to(device)
@@ -157,14 +165,20 @@ def pretrain(
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
             result.history, best, start, result.spent = state["history"], state["best"], state["step"], state["seconds"]
-            total, task.state = state["total"].to(device), {name: value.to(device) for name, value in state["task"].items()}
+            total, task.state = (
+                state["total"].to(device),
+                {name: value.to(device) for name, value in state["task"].items()},
+            )
         began = time.monotonic() - result.spent
 
         def plans():
             for step in range(start, steps):
                 epoch, k = divmod(step, per_epoch)
-                if k == 0 or step == start:  # every exam `draws` times an epoch, in an order that the epoch alone decides
-                    order = torch.randperm(len(fit) * config.draws, generator=generator(device, seed, "order", epoch), device=device)
+                # every exam `draws` times an epoch, in an order that the epoch alone decides
+                if k == 0 or step == start:
+                    order = torch.randperm(
+                        len(fit) * config.draws, generator=generator(device, seed, "order", epoch), device=device
+                    )
                 draw = generator(device, seed, "step", step)
                 exams = fit[order[k * config.batch : (k + 1) * config.batch] % len(fit)]
                 yield frame_of(store, exams, draw), draw
@@ -191,10 +205,19 @@ def pretrain(
                 if result.best is record:
                     best = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
             if resume:
-                resume.tick(lambda: {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": result.history,
-                                     "best": best, "step": step + 1, "total": total, "task": task.state,
-                                     "seconds": time.monotonic() - began},
-                            last=step == steps - 1)  # fmt: skip
+                resume.tick(
+                    lambda: {
+                        "model": model.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "history": result.history,
+                        "best": best,
+                        "step": step + 1,
+                        "total": total,
+                        "task": task.state,
+                        "seconds": time.monotonic() - began,
+                    },
+                    last=step == steps - 1,
+                )
     encoder.load_state_dict(best)
     result.task = task.state
     return result

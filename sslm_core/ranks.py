@@ -1,4 +1,5 @@
-"""Several processes that work as one, started by torchrun: each rank draws the whole batch and works on its slice of it.
+"""Several processes that work as one, started by torchrun: each rank draws the whole batch and works on its slice of
+it.
 
 In one process nothing here does anything: world() is 1, slices are whole, and nothing is sent.
 """
@@ -18,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .errors import UserError
 
-PATIENCE = timedelta(days=1)  # with a rank that has more to do: the first packs files and writes; torchrun ends all when one has died
+# with a rank that has more to do: the first packs files and writes; torchrun ends all when one has died
+PATIENCE = timedelta(days=1)
 
 
 def world() -> int:
@@ -47,7 +49,8 @@ def named() -> str:
 
 @contextlib.contextmanager
 def together(device: str) -> Iterator[None]:
-    """Within it the processes of torchrun are ranks: one GPU each, or on a CPU by gloo. Raises UserError where GPUs are too few."""
+    """Within it the processes of torchrun are ranks: one GPU each, or on a CPU by gloo. Raises UserError where GPUs are
+    too few."""
     if not launched():
         yield
         return
@@ -85,7 +88,8 @@ def agreed(value):
 
 
 def slices(count: int) -> list[slice]:
-    """Of `count` entries, each rank's. Fewer entries than ranks are everyone's: so sums over a rank's slice are never empty."""
+    """Of `count` entries, each rank's. Fewer entries than ranks are everyone's: so sums over a rank's slice are never
+    empty."""
     n = world()
     return [slice(count * r // n, count * (r + 1) // n) if count >= n else slice(0, count) for r in range(n)]
 
@@ -95,7 +99,8 @@ def mine(count: int) -> slice:
 
 
 def weight(count: int) -> float:
-    """What a mean over this rank's slice is multiplied with, so that the mean over ranks is that over all `count` entries."""
+    """What a mean over this rank's slice is multiplied with, so that the mean over ranks is that over all `count`
+    entries."""
     part = mine(count)
     return (part.stop - part.start) * world() / count if count >= world() else 1.0
 
@@ -121,17 +126,25 @@ def gathered(part: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """`model` for training steps: its backward leaves the mean gradient over ranks. The weights stay the model's own."""
+    """`model` for training steps: its backward leaves the mean gradient over ranks. The weights stay the model's
+    own."""
     if world() == 1:
         return model
     warnings.filterwarnings("ignore", "Grad strides do not match")  # those of 1 x 1 kernels, written in two ways
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
-def batch_norm(x: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor, momentum: float,
-               eps: float) -> torch.Tensor:  # fmt: skip
-    """F.batch_norm in training, x [B, C, h, w], by the statistics of all ranks' x: torch's SyncBatchNorm, which is for GPUs; on a CPU
-    the same, written out."""  # fmt: skip
+def batch_norm(
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    var: torch.Tensor,
+    gain: torch.Tensor,
+    shift: torch.Tensor,
+    momentum: float,
+    eps: float,
+) -> torch.Tensor:
+    """F.batch_norm in training, x [B, C, h, w], by the statistics of all ranks' x: torch's SyncBatchNorm, which is for
+    GPUs; on a CPU the same, written out."""
     if world() == 1:
         return F.batch_norm(x, mean, var, gain, shift, True, momentum, eps)
     if x.is_cuda:

@@ -1,4 +1,5 @@
-"""Opening what others made: regular files alone, of a bounded size, and none that lies outside of the folder that the user named."""
+"""Opening what others made: regular files alone, of a bounded size, and none that lies outside of the folder that the
+user named."""
 
 import os
 import stat
@@ -12,7 +13,8 @@ LARGEST_TABLE = 1 << 26  # bytes of one csv file: millions of exams
 
 
 def opened(path: Path, largest: int) -> BinaryIO:
-    """`path` for reading. Raises UserError where it is a pipe, a device or a folder, or has more than `largest` bytes."""
+    """`path` for reading. Raises UserError where it is a pipe, a device or a folder, or has more than `largest`
+    bytes."""
     irregular = UserError(f"{path}: no regular file; move it out of the folder")
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise irregular
@@ -24,7 +26,9 @@ def opened(path: Path, largest: int) -> BinaryIO:
     file.close()
     if not stat.S_ISREG(info.st_mode):
         raise irregular
-    raise UserError(f"{path}: {info.st_size} bytes, more than the {largest} that are read of such a file; split it or take it out")
+    raise UserError(
+        f"{path}: {info.st_size} bytes, more than the {largest} that are read of such a file; split it or take it out"
+    )
 
 
 def listed(root: Path, folder: Path) -> list[os.DirEntry]:
@@ -40,7 +44,9 @@ def listed(root: Path, folder: Path) -> list[os.DirEntry]:
 def check_folder(root: Path) -> None:
     """Raises UserError where `root` is no folder."""
     if not root.is_dir():
-        raise UserError(f"{root}: " + ("is a file; unpack it, and name the folder" if root.exists() else "no such folder"))
+        raise UserError(
+            f"{root}: " + ("is a file; unpack it, and name the folder" if root.exists() else "no such folder")
+        )
 
 
 def inside(root: Path, link: Path) -> None:

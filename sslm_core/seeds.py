@@ -29,7 +29,8 @@ def set_rng_states(states: list[torch.Tensor]) -> None:
 
 
 class seeded:
-    """Context in which the global generators run the stream `names`: weights are initialised there, dropout draws there.
+    """Context in which the global generators run the stream `names`: weights are initialised there, dropout draws
+    there.
 
     They go on as before afterwards.
     """

@@ -6,7 +6,8 @@ import typing
 
 from .errors import UserError
 
-Number = typing.Literal["float32", "bfloat16", "auto"]  # what networks compute in; auto: the fastest that the device has
+# what networks compute in; auto: the fastest that the device has
+Number = typing.Literal["float32", "bfloat16", "auto"]
 
 
 def check(config, **least) -> None:
@@ -38,8 +39,18 @@ def restored(kind: type, values: dict):
 
     Raises KeyError for a field that is not there, UserError as the class itself does.
     """
-    kinds = {name: next(iter(typing.get_args(hint)), hint) if type(None) in typing.get_args(hint) else hint
-             for name, hint in typing.get_type_hints(kind).items()}  # fmt: skip
+    kinds = {
+        name: next(iter(typing.get_args(hint)), hint) if type(None) in typing.get_args(hint) else hint
+        for name, hint in typing.get_type_hints(kind).items()
+    }
     given = {field.name: values[field.name] for field in dataclasses.fields(kind)}
-    return kind(**{name: restored(kinds[name], value) if dataclasses.is_dataclass(kinds[name])
-                   else tuple(value) if isinstance(value, list) else value for name, value in given.items()})  # fmt: skip
+    return kind(
+        **{
+            name: restored(kinds[name], value)
+            if dataclasses.is_dataclass(kinds[name])
+            else tuple(value)
+            if isinstance(value, list)
+            else value
+            for name, value in given.items()
+        }
+    )

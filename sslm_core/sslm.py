@@ -1,4 +1,5 @@
-"""The method at a glance: pretrain -> freeze -> features -> fit -> predict; or, as an ablation, pretrain -> fit end to end.
+"""The method at a glance: pretrain -> freeze -> features -> fit -> predict; or, as an ablation, pretrain -> fit end to
+end.
 
 `__all__` is what one needs to run it on arrays of one's own.
 """
@@ -21,8 +22,23 @@ from .losses import Loss, Sampling, bce
 from .pretext import PretextConfig, Pretrained, pretrain
 from .seeds import seeded
 
-__all__ = ["SSLMConfig", "EncoderConfig", "JigsawConfig", "PretextConfig", "ClipConfig", "DownstreamConfig", "size", "store_of",
-           "new_encoder", "pretext", "diagnose", "finetune", "predict", "gradcam", "occlusion"]  # fmt: skip
+__all__ = [
+    "SSLMConfig",
+    "EncoderConfig",
+    "JigsawConfig",
+    "PretextConfig",
+    "ClipConfig",
+    "DownstreamConfig",
+    "size",
+    "store_of",
+    "new_encoder",
+    "pretext",
+    "diagnose",
+    "finetune",
+    "predict",
+    "gradcam",
+    "occlusion",
+]
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,8 @@ class SSLMConfig:
     jigsaw: JigsawConfig = field(default_factory=JigsawConfig)
     pretext: PretextConfig = field(default_factory=PretextConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
-    downstream: DownstreamConfig = field(default_factory=DownstreamConfig)  # a head on the frozen encoder; clips and number type of all
+    # a head on the frozen encoder; clips and number type of all
+    downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
     finetune: DownstreamConfig | None = None  # encoder and head end to end; as downstream, if not given
 
     def __post_init__(self):
@@ -40,7 +57,10 @@ class SSLMConfig:
         if self.finetune.layer:
             raise UserError("finetune.layer: only a frozen backbone is read at an inner stage")
         if self.finetune.standardise:
-            raise UserError("finetune.standardise: only features of a frozen backbone are standardised; one that trains has batch norm")
+            raise UserError(
+                "finetune.standardise: only features of a frozen backbone are standardised; one that trains has "
+                "batch norm"
+            )
 
     @property
     def trained(self) -> DownstreamConfig:
@@ -54,21 +74,41 @@ def new_encoder(config: EncoderConfig, seed: int) -> Encoder:
         return Encoder(config)
 
 
-def pretext(config: SSLMConfig, store: FrameStore, exams: torch.Tensor, tune: torch.Tensor, seed: int, progress: Progress = quiet,
-            resume=None) -> Pretrained:  # fmt: skip
+def pretext(
+    config: SSLMConfig,
+    store: FrameStore,
+    exams: torch.Tensor,
+    tune: torch.Tensor,
+    seed: int,
+    progress: Progress = quiet,
+    resume=None,
+) -> Pretrained:
     """Solve jigsaws of the frames of `exams`; no label is seen."""
     task = Jigsaw(config.jigsaw, store.data.shape[-1], seed, store.device)
     return pretrain(task, new_encoder(config.encoder, seed), store, exams, tune, config.pretext, seed, progress, resume)
 
 
-def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
-             tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: Sampling | None = None, progress: Progress = quiet,
-             resume=None, cache: Cache | None = None, among: tuple[torch.Tensor, torch.Tensor] | None = None,
-             ) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
+def diagnose(
+    config: SSLMConfig,
+    encoder: torch.nn.Module,
+    channels: int,
+    store: FrameStore,
+    truth: torch.Tensor,
+    exams: torch.Tensor,
+    tune: torch.Tensor,
+    seed: int,
+    loss: Loss = bce,
+    sampling: Sampling | None = None,
+    progress: Progress = quiet,
+    resume=None,
+    cache: Cache | None = None,
+    among: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> tuple[Fitted, torch.Tensor]:
     """A head on the frozen encoder's features: the fitted encoder-and-head, and its scores on `tune` [len(tune), L].
 
-    truth: float [E, L] of the store's exams; any backbone that maps frames [B, 1, H, W] to maps [B, channels, h, w] will do.
-    among: rising exam numbers, `exams` and `tune` among them, whose maps are cached together: fits to parts of them share the files.
+    truth: float [E, L] of the store's exams; any backbone that maps frames [B, 1, H, W] to maps [B, channels, h, w]
+    will do. among: rising exam numbers, `exams` and `tune` among them, whose maps are cached together: fits to parts of
+    them share the files.
     """
     device, down = store.device, config.downstream
     encoder = frozen(encoder.to(device))
@@ -80,31 +120,68 @@ def diagnose(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store:
     mapped, looked = exams, tune
     if among:
         mapped, looked = (part.to(device) for part in among)
-        learnt, judged = torch.searchsorted(mapped, exams), torch.searchsorted(looked, tune)  # where they stand among the maps
+        # where they stand among the maps
+        learnt, judged = torch.searchsorted(mapped, exams), torch.searchsorted(looked, tune)
     warp = clip_warp(config.clip, store.data.shape[-1], device)
     views = Features(encoder, store, mapped, down.dtype, cache, warp, down.views, seed, progress)
     held = Features(encoder, store, looked, down.dtype, cache, progress=progress)
     scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if down.standardise else None
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), scale).to(device)
     judging = replace(down, clips=down.tune_clips)
-    fitted = fit(model, FeatureClips(views, config.clip), truth[mapped], learnt,
-                 lambda m: predict(m, held, judged, config.clip, judging, seed), truth[tune], down, seed, loss, sampling,
-                 progress, resume)  # fmt: skip
+    fitted = fit(
+        model,
+        FeatureClips(views, config.clip),
+        truth[mapped],
+        learnt,
+        lambda m: predict(m, held, judged, config.clip, judging, seed),
+        truth[tune],
+        down,
+        seed,
+        loss,
+        sampling,
+        progress,
+        resume,
+    )
     fitted.spent += views.saved_seconds + held.saved_seconds
     return fitted, predict(fitted.model, held, judged, config.clip, down, seed)
 
 
-def finetune(config: SSLMConfig, encoder: torch.nn.Module, channels: int, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
-             tune: torch.Tensor, seed: int, loss: Loss = bce, sampling: Sampling | None = None, progress: Progress = quiet,
-             resume=None, pace: float = 1.0) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
-    """Encoder, at `pace` times the learning rate, and head trained end to end on the labels; otherwise as `diagnose`."""
+def finetune(
+    config: SSLMConfig,
+    encoder: torch.nn.Module,
+    channels: int,
+    store: FrameStore,
+    truth: torch.Tensor,
+    exams: torch.Tensor,
+    tune: torch.Tensor,
+    seed: int,
+    loss: Loss = bce,
+    sampling: Sampling | None = None,
+    progress: Progress = quiet,
+    resume=None,
+    pace: float = 1.0,
+) -> tuple[Fitted, torch.Tensor]:
+    """Encoder, at `pace` times the learning rate, and head trained end to end on the labels; otherwise as
+    `diagnose`."""
     device, down = store.device, config.trained
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), pace=pace).to(device)
     clips = FrameClips(store, config.clip, clip_warp(config.clip, store.data.shape[-1], device))
     judging = replace(down, clips=down.tune_clips)
-    fitted = fit(model, clips, truth, exams, lambda m: predict(m, store, tune, config.clip, judging, seed), truth[tune], down, seed,
-                 loss, sampling, progress, resume)  # fmt: skip
+    fitted = fit(
+        model,
+        clips,
+        truth,
+        exams,
+        lambda m: predict(m, store, tune, config.clip, judging, seed),
+        truth[tune],
+        down,
+        seed,
+        loss,
+        sampling,
+        progress,
+        resume,
+    )
     return fitted, predict(fitted.model, store, tune, config.clip, down, seed)
 
 

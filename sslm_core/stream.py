@@ -12,7 +12,8 @@ DEPTH = 2  # buffers: one is worked on while the other is filled
 
 
 class Buffer:
-    """Room for the entries of one batch: in host memory, pinned where a GPU copies from it, and there on the GPU too."""
+    """Room for the entries of one batch: in host memory, pinned where a GPU copies from it, and there on the GPU
+    too."""
 
     def __init__(self, device: torch.device):
         self.device, self.host, self.there, self.copied, self.used = device, None, None, None, None
@@ -33,7 +34,9 @@ class Buffer:
                 stream.wait_event(self.used)
             self.there[: len(rows)].copy_(self.host[: len(rows)], non_blocking=True)
             self.copied = stream.record_event()
-        else:  # not by torch: its OpenMP, once it has threads in here too, lets none of them wait awake, and all others' work slows down
+        # not by torch: its OpenMP, once it has threads in here too, lets none of them wait awake, and all others' work
+        # slows down
+        else:
             np.take(data.numpy(), rows.numpy(), 0, self.host[: len(rows)].numpy(), "clip")
         return self.there[: len(rows)]
 
@@ -41,8 +44,8 @@ class Buffer:
 def ahead(data: torch.Tensor, device: torch.device, plans: Iterable[tuple]) -> Iterator[tuple]:
     """For each plan (rows, *rest), rows int64 of any shape: (data[rows.flatten()] on `device`, rows, *rest), in order.
 
-    What is yielded holds until the next is asked for. `plans` is run in a thread, on a GPU also on a stream of its own: what it
-    draws on the device is waited for there alone. Memory: DEPTH of the largest batch.
+    What is yielded holds until the next is asked for. `plans` is run in a thread, on a GPU also on a stream of its own:
+    what it draws on the device is waited for there alone. Memory: DEPTH of the largest batch.
     """
     gpu = device.type == "cuda"
     work, side = (torch.cuda.current_stream(device), torch.cuda.Stream(device)) if gpu else (None, None)

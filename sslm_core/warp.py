@@ -43,15 +43,20 @@ class Warp:
     def __len__(self) -> int:
         return len(self.grid)
 
-    def __call__(self, windows: torch.Tensor, index: torch.Tensor, gain: torch.Tensor | None = None, unit: bool = False) -> torch.Tensor:
-        """uint8 windows [M, h, w], table entries [M], brightness factors [M] -> float32 [M, h, w] in 0..255; in -1..1 with `unit`."""
+    def __call__(
+        self, windows: torch.Tensor, index: torch.Tensor, gain: torch.Tensor | None = None, unit: bool = False
+    ) -> torch.Tensor:
+        """uint8 windows [M, h, w], table entries [M], brightness factors [M] -> float32 [M, h, w] in 0..255; in -1..1
+        with `unit`."""
         out = torch.empty(windows.shape, dtype=torch.float32, device=windows.device)
         step = max(1, CHUNK // windows[0].numel()) if windows.device.type == "cpu" else len(windows)
         for a in range(0, len(windows), step):
             part = slice(a, a + step)
             sampled = windows[part].float()
             if not self.still:  # index_select copies whole grids, where indexing would look at each number
-                sampled = F.grid_sample(sampled[:, None], self.grid.index_select(0, index[part]), align_corners=True)[:, 0]
+                sampled = F.grid_sample(sampled[:, None], self.grid.index_select(0, index[part]), align_corners=True)[
+                    :, 0
+                ]
             if gain is not None:
                 sampled = sampled.mul_(gain[part, None, None]).clamp_(0, 255)
             out[part] = normalise(sampled, in_place=True) if unit else sampled

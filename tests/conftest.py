@@ -20,7 +20,9 @@ class Evil:
 LABELS = ("acl", "meniscus")
 
 
-def write_exams(root: Path, train: int = 20, valid: int = 10, planes=("axial", "sagittal"), labels=LABELS, size: int = 48):
+def write_exams(
+    root: Path, train: int = 20, valid: int = 10, planes=("axial", "sagittal"), labels=LABELS, size: int = 48
+):
     random = np.random.default_rng(7)
     for split, count in (("train", train), ("valid", valid)):
         truth = random.integers(0, 2, (count, len(labels)))

@@ -41,8 +41,23 @@ def folder(tmp_path_factory):
 
 
 def ablate(study, folder, out, *more) -> int:
-    return main(["ablate", str(study), "--preset", "tiny", "--data", str(folder), "--device", "cpu", "--out", str(out / "runs"),
-                 "--results", str(out / "results.csv"), *more])  # fmt: skip
+    return main(
+        [
+            "ablate",
+            str(study),
+            "--preset",
+            "tiny",
+            "--data",
+            str(folder),
+            "--device",
+            "cpu",
+            "--out",
+            str(out / "runs"),
+            "--results",
+            str(out / "results.csv"),
+            *more,
+        ]
+    )
 
 
 def example() -> str:
@@ -53,7 +68,9 @@ def example() -> str:
 def study_run(folder, tmp_path_factory):
     """The page's study, with a level that nothing can be fitted to, run to its end."""
     out = tmp_path_factory.mktemp("study")
-    (out / "probe.toml").write_text(example().rstrip().removesuffix("]") + ', { name = "1 %", set = "data.labels=0.01" }]\n')
+    (out / "probe.toml").write_text(
+        example().rstrip().removesuffix("]") + ', { name = "1 %", set = "data.labels=0.01" }]\n'
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=None))
         assert ablate(out / "probe.toml", folder, out) == 0
@@ -75,8 +92,14 @@ def table_of(out: Path, name: str) -> list[dict]:
 def test_studies_are_those_asked_for():
     levels = {name: [level.name for level in study.levels] for name, study in STUDIES.items()}
     assert levels["labels"] == ["5 %", "10 %", "25 %", "50 %", "100 %"] and levels["frames"] == ["4", "8", "16"]
-    assert levels["permutations"] == ["10", "100", "500", "1000", "500, Hamming"] and levels["grid"] == ["2 x 2", "3 x 3", "4 x 4"]
-    assert " ".join(levels) == "labels permutations grid branches augment frames head layer freeze pretext loss imbalance"
+    assert levels["permutations"] == ["10", "100", "500", "1000", "500, Hamming"] and levels["grid"] == [
+        "2 x 2",
+        "3 x 3",
+        "4 x 4",
+    ]
+    assert (
+        " ".join(levels) == "labels permutations grid branches augment frames head layer freeze pretext loss imbalance"
+    )
     assert [level.draws for level in STUDIES["labels"].levels] == [5, 5, 5, 2, 1]
 
 
@@ -92,25 +115,41 @@ def test_every_level_is_a_variant_of_every_preset_and_one_is_its_own(name):
 def test_a_variant_is_spelled_without_what_the_preset_has_anyway():
     assert spelled("cpu", "jigsaw.grid=3,downstream.head=linear") == "downstream.head=linear"
     assert spelled("cpu", "recipe=original,pretext.epochs=12") == "recipe=original,pretext.epochs=12"
-    assert spelled("cpu", "data.labels=0.1", 2) == "data.draw=2,data.labels=0.1" and spelled("cpu", "data.labels=1") == ""
+    assert (
+        spelled("cpu", "data.labels=0.1", 2) == "data.draw=2,data.labels=0.1" and spelled("cpu", "data.labels=1") == ""
+    )
 
 
 def test_axes_are_crossed():
-    axes = ((Level("a"), Level("b", "clip.frames=4")), (Level("x", "data.labels=0.5", draws=3, at=0.5), Level("y", methods=("random",))))
+    axes = (
+        (Level("a"), Level("b", "clip.frames=4")),
+        (Level("x", "data.labels=0.5", draws=3, at=0.5), Level("y", methods=("random",))),
+    )
     crossed = Study("s", "", ("sslm",), axes).levels
     assert [level.name for level in crossed] == ["a, x", "a, y", "b, x", "b, y"]
     assert crossed[2] == Level("b, x", "clip.frames=4,data.labels=0.5", (), 3) and crossed[3].methods == ("random",)
 
 
-@pytest.mark.parametrize("text, word", [
-    ("about = 1", "about: expected a text"), ('methods = ["magic"]', "methods: magic"), ('colour = "red"', "colour: no such key"),
-    ('compare = "seeds"', "compare: expected levels or methods"), ('preset = "huge"', "preset: expected one of"),
-    ("seeds = [1.5]", "seeds: expected a whole number"), ('levels = [{ set = "" }]', "levels[0]: name: is missing"),
-    ('levels = [{ name = "a", set = "head=x" }]', "level a: set head=x"), ('levels = [{ name = "a", draws = 0 }]', "draws of 1 or more"),
-    ('levels = [{ name = "a" }, { name = "a" }]', "a name of its own"), ('levels = ["a"]', "levels[0]: expected a table"),
-    ('levels = [{ name = "a", methods = ["sslm", "random"] }]', "expected 1, one in the place"), ("levels = []", "axes[0].levels"),
-    ("axes = 1", "axes: expected one or more tables"), ("about = ", "not a readable TOML file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("about = 1", "about: expected a text"),
+        ('methods = ["magic"]', "methods: magic"),
+        ('colour = "red"', "colour: no such key"),
+        ('compare = "seeds"', "compare: expected levels or methods"),
+        ('preset = "huge"', "preset: expected one of"),
+        ("seeds = [1.5]", "seeds: expected a whole number"),
+        ('levels = [{ set = "" }]', "levels[0]: name: is missing"),
+        ('levels = [{ name = "a", set = "head=x" }]', "level a: set head=x"),
+        ('levels = [{ name = "a", draws = 0 }]', "draws of 1 or more"),
+        ('levels = [{ name = "a" }, { name = "a" }]', "a name of its own"),
+        ('levels = ["a"]', "levels[0]: expected a table"),
+        ('levels = [{ name = "a", methods = ["sslm", "random"] }]', "expected 1, one in the place"),
+        ("levels = []", "axes[0].levels"),
+        ("axes = 1", "axes: expected one or more tables"),
+        ("about = ", "not a readable TOML file"),
+    ],
+)
 def test_what_is_no_study_is_one_line(tmp_path, text, word):
     path, key = tmp_path / "mine.toml", text.split(" =")[0]
     lines = {"about": 'about = "x"', "methods": 'methods = ["sslm"]', "levels": 'levels = [{ name = "a" }]'}
@@ -122,12 +161,19 @@ def test_what_is_no_study_is_one_line(tmp_path, text, word):
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("more, word", [
-    (["magic"], "ablate magic: expected one of labels"), (["nowhere.toml"], "nowhere.toml: not a readable"),
-    (["labels", "--shard", "3/2"], "--shard 3/2"), (["labels", "--shard", "x"], "--shard x"), (["labels", "--draws", "0"], "--draws 0"),
-    (["loss", "--methods", "imagenet"], "--methods imagenet"), (["head", "--set", "downstream.head=max"], "twice"),
-    (["head", "--shard", "1/2", "--force"], "--force --shard"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "more, word",
+    [
+        (["magic"], "ablate magic: expected one of labels"),
+        (["nowhere.toml"], "nowhere.toml: not a readable"),
+        (["labels", "--shard", "3/2"], "--shard 3/2"),
+        (["labels", "--shard", "x"], "--shard x"),
+        (["labels", "--draws", "0"], "--draws 0"),
+        (["loss", "--methods", "imagenet"], "--methods imagenet"),
+        (["head", "--set", "downstream.head=max"], "twice"),
+        (["head", "--shard", "1/2", "--force"], "--force --shard"),
+    ],
+)
 def test_bad_options_are_one_line(folder, tmp_path, capsys, more, word):
     assert ablate(more[0], folder, tmp_path, *more[1:]) == 2
     err = capsys.readouterr().err
@@ -156,17 +202,27 @@ def test_digests_of_cells_with_all_labels_are_what_they_were_and_pretexts_are_sh
         return Job(dataset.showing(chosen.data), chosen, "sslm", "axial", 0, "cpu", tmp_path, variant)
 
     all_labels = job("")
-    assert all_labels.config() == code(all_labels.frames(), changed(plain.sslm), plain.threads, dataset.reported.ids, RECORD)
+    assert all_labels.config() == code(
+        all_labels.frames(), changed(plain.sslm), plain.threads, dataset.reported.ids, RECORD
+    )
     assert job("data.labels=1").config() == all_labels.config()
-    fewer = [job(v) for v in ("data.labels=0.5", "data.draw=1,data.labels=0.5", "data.labels=0.25", "data.thin=natural")]
+    fewer = [
+        job(v) for v in ("data.labels=0.5", "data.draw=1,data.labels=0.5", "data.labels=0.25", "data.thin=natural")
+    ]
     assert len({j.config() for j in (all_labels, *fewer)}) == 5
-    assert {j.pretext() for j in fewer} == {all_labels.pretext()} and {j.frames() for j in fewer} == {all_labels.frames()}
+    assert {j.pretext() for j in fewer} == {all_labels.pretext()} and {j.frames() for j in fewer} == {
+        all_labels.frames()
+    }
     assert all((j.dataset.minority == dataset.minority).all() for j in fewer)
 
 
 def test_as_published_judges_by_a_part_of_the_reported_exams(folder):
     dataset = open_dataset(folder, "exams", presets.preset("tiny", "data.labels=0.5"), protocol="as-published")
-    assert len(dataset.labelled) == 30 and len(dataset.choosing) == 6 and set(dataset.choosing.ids) < set(dataset.reported.ids)
+    assert (
+        len(dataset.labelled) == 30
+        and len(dataset.choosing) == 6
+        and set(dataset.choosing.ids) < set(dataset.reported.ids)
+    )
     assert len(dataset.reported) == 12 and len(dataset.fit) == 60
 
 
@@ -202,15 +258,41 @@ def test_methods_see_the_same_exams_and_share_encoders_and_maps(study_run):
     assert whole["fit_exams"] == 45 and half["pretext"] == whole["pretext"] and half["minority"] == whole["minority"]
     assert half["cost"]["train_flops"] < whole["cost"]["train_flops"]
     rows = read(study_run / "results.csv")
-    assert {row["variant"] for row in rows} == {"", "data.labels=0.25", "data.draw=1,data.labels=0.25", "downstream.head=linear",
-            "data.labels=0.25,downstream.head=linear", "data.draw=1,data.labels=0.25,downstream.head=linear"}  # fmt: skip
+    assert {row["variant"] for row in rows} == {
+        "",
+        "data.labels=0.25",
+        "data.draw=1,data.labels=0.25",
+        "downstream.head=linear",
+        "data.labels=0.25,downstream.head=linear",
+        "data.draw=1,data.labels=0.25,downstream.head=linear",
+    }
 
 
 def test_cells_of_run_are_those_of_a_study(study_run, folder, tmp_path, capsys):
     shutil.copytree(study_run, tmp_path / "again")
     out = tmp_path / "again"
-    assert main(["run", "--preset", "tiny", "--data", str(folder), "--device", "cpu", "--methods", "sslm,random", "--out",
-                 str(out / "runs"), "--results", str(out / "results.csv"), "--set", "data.labels=0.25"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "run",
+                "--preset",
+                "tiny",
+                "--data",
+                str(folder),
+                "--device",
+                "cpu",
+                "--methods",
+                "sslm,random",
+                "--out",
+                str(out / "runs"),
+                "--results",
+                str(out / "results.csv"),
+                "--set",
+                "data.labels=0.25",
+            ]
+        )
+        == 0
+    )
     told = capsys.readouterr()
     assert "2 of 2 cells are finished" in told.err and "11 exams to fit, 4 to tune" in told.err
     assert read(out / "results.csv") == read(study_run / "results.csv")
@@ -245,7 +327,10 @@ def test_a_dry_run_runs_nothing_and_tells_what_it_would(study_run, folder, tmp_p
     assert not (tmp_path / "runs").exists()
     assert ablate("head", folder, study_run, "--dry-run", "--methods", "sslm,random") == 0
     out = capsys.readouterr().out
-    assert "12 cells, 4 of them finished; encoders that they share: 2." in out and "(8 cells after finished ones of their kind)" in out
+    assert (
+        "12 cells, 4 of them finished; encoders that they share: 2." in out
+        and "(8 cells after finished ones of their kind)" in out
+    )
 
 
 @pytest.mark.slow
@@ -273,7 +358,11 @@ def test_shards_work_side_by_side_and_others_are_told(folder, tmp_path):
         for shard in ("", "labels-2"):
             with pytest.raises(UserError, match=r"process \d+ .*is at work there"), claimed(tmp_path, dataset, shard):
                 pass
-    with claimed(tmp_path, dataset), pytest.raises(UserError, match="is at work there"), claimed(tmp_path, dataset, "labels-1"):
+    with (
+        claimed(tmp_path, dataset),
+        pytest.raises(UserError, match="is at work there"),
+        claimed(tmp_path, dataset, "labels-1"),
+    ):
         pass
 
 
@@ -283,6 +372,8 @@ def test_a_plot_leaves_no_method_out(tmp_path, monkeypatch):
     monkeypatch.setattr(plot, "png", lambda figure: drawn.append(figure) or png(figure))
     names = [f"m{k}" for k in range(len(COLOURS) + 2)]
     figures = {f"{figure}{bound}": 0.6 for figure in study_table.FIGURES for bound in study_table.BOUNDS}
-    table = [{"level": level, "at": None, "family": name, "label": "macro", **figures} for level in "ab" for name in names]
+    table = [
+        {"level": level, "at": None, "family": name, "label": "macro", **figures} for level in "ab" for name in names
+    ]
     plot.draw(tmp_path / "plot.png", table, "macro", "title")
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == names

@@ -39,15 +39,22 @@ LOG2 = math.log(2)
 def test_weighted_loss():
     """Weights 4 / (2 * 1) = 2 and 4 / (2 * 3) = 2/3: the rare class of either label is the one shown."""
     assert reweighted.weighted(TRUTH)(LOGITS, TARGET).item() == pytest.approx((2 * LOG2 + 2 * 2 * LOG2) / 2)
-    assert reweighted.weighted(TRUTH)(LOGITS, 1 - TARGET).item() == pytest.approx((2 / 3 * LOG2 + 2 / 3 * math.log(4 / 3)) / 2)
+    assert reweighted.weighted(TRUTH)(LOGITS, 1 - TARGET).item() == pytest.approx(
+        (2 / 3 * LOG2 + 2 / 3 * math.log(4 / 3)) / 2
+    )
 
 
 def test_effective_number_loss():
-    """beta 3/4: effective numbers 1 and 1 + 3/4 + 9/16 = 37/16; weights 1 and 16/37, divided by their mean (1 + 48/37) / 4 = 85/148."""
+    """beta 3/4: effective numbers 1 and 1 + 3/4 + 9/16 = 37/16; weights 1 and 16/37, divided by their mean (1 + 48/37)
+    / 4 = 85/148."""
     rare = 148 / 85
-    assert reweighted.effective(TRUTH)(LOGITS, TARGET).item() == pytest.approx((rare * LOG2 + rare * 2 * LOG2) / 2, rel=1e-5)
+    assert reweighted.effective(TRUTH)(LOGITS, TARGET).item() == pytest.approx(
+        (rare * LOG2 + rare * 2 * LOG2) / 2, rel=1e-5
+    )
     common = rare * 16 / 37
-    assert reweighted.effective(TRUTH)(LOGITS, 1 - TARGET).item() == pytest.approx(common * (LOG2 + math.log(4 / 3)) / 2, rel=1e-5)
+    assert reweighted.effective(TRUTH)(LOGITS, 1 - TARGET).item() == pytest.approx(
+        common * (LOG2 + math.log(4 / 3)) / 2, rel=1e-5
+    )
 
 
 def test_focal_loss():
@@ -58,7 +65,8 @@ def test_focal_loss():
 def test_ldam():
     """Counts 1 and 3: margins 1 and 3^(-1/4) = .7598 of the rarer and the commoner class; both of TARGET are rare."""
     loss, common = reweighted.ldam(TRUTH), 3**-0.25
-    rare = [math.log(1 + math.exp(1)), math.log(1 + 3 * math.exp(1))]  # logits 0 - 1 of a positive, log 3 + 1 of a negative
+    # logits 0 - 1 of a positive, log 3 + 1 of a negative
+    rare = [math.log(1 + math.exp(1)), math.log(1 + 3 * math.exp(1))]
     assert loss.first(LOGITS, TARGET).item() == pytest.approx(sum(rare) / 2, rel=1e-5)
     assert loss(LOGITS, TARGET).item() == pytest.approx(148 / 85 * sum(rare) / 2, rel=1e-5)  # weights of `effective`
     frequent = [math.log(1 + math.exp(common)), math.log(1 + math.exp(common) / 3)]
@@ -68,10 +76,13 @@ def test_ldam():
 
 
 def fitted_direction(loss, sampling=None) -> float:
-    """Angle in degrees that a linear model ends at, on features where no line is right: rare positives are spread along the second."""
+    """Angle in degrees that a linear model ends at, on features where no line is right: rare positives are spread along
+    the second."""
     draw = torch.Generator().manual_seed(0)
     truth = torch.cat([torch.zeros(9000, 1), torch.ones(1000, 1)]).double()
-    x = torch.randn(10000, 2, generator=draw, dtype=torch.float64) * torch.where(truth > 0, torch.tensor([0.4, 2.5]), torch.ones(2))
+    x = torch.randn(10000, 2, generator=draw, dtype=torch.float64) * torch.where(
+        truth > 0, torch.tensor([0.4, 2.5]), torch.ones(2)
+    )
     x = x + truth * torch.tensor([1.0, 1.0])
     model = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([model], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
@@ -80,7 +91,10 @@ def fitted_direction(loss, sampling=None) -> float:
     def closure():
         optimiser.zero_grad()
         logits = x @ model[:2, None] + model[2]
-        value = sum(weight[rows].mean() * loss(logits[rows], truth[rows]) * len(truth[rows]) for rows in (slice(9000), slice(9000, None)))
+        value = sum(
+            weight[rows].mean() * loss(logits[rows], truth[rows]) * len(truth[rows])
+            for rows in (slice(9000), slice(9000, None))
+        )
         (value / weight.sum()).backward()
         return value.detach() / weight.sum()
 
@@ -91,7 +105,8 @@ def fitted_direction(loss, sampling=None) -> float:
 
 @pytest.mark.parametrize("name", ("weighted", "focal", "effective", "ldam", "sampled"))
 def test_each_strategy_changes_the_ranking(name):
-    """Where a model cannot be right everywhere it ends elsewhere; a constant added to logits, as in logit adjustment, changes nothing."""
+    """Where a model cannot be right everywhere it ends elsewhere; a constant added to logits, as in logit adjustment,
+    changes nothing."""
     truth = torch.cat([torch.zeros(9000, 1), torch.ones(1000, 1)]).double()
     plain = fitted_direction(bce)
     assert fitted_direction(lambda logits, target: bce(logits + 2, target)) == pytest.approx(plain, abs=0.01)
@@ -177,13 +192,16 @@ def test_simclr_by_hand():
 
 def test_simclr_views_are_of_the_same_frame():
     frames = torch.stack([torch.full((32, 32), v, dtype=torch.uint8) for v in (10, 100, 200)])
-    views, target = SimCLR(JIGSAW, 32, 0).batch(store_of(frames), torch.tensor([2, 0, 1]), torch.Generator().manual_seed(0), train=False)
+    views, target = SimCLR(JIGSAW, 32, 0).batch(
+        store_of(frames), torch.tensor([2, 0, 1]), torch.Generator().manual_seed(0), train=False
+    )
     assert views.shape == (6, 4, 12, 12) and target.tolist() == [3, 4, 5, 0, 1, 2]
     assert torch.equal(views[:, 0, 0, 0], views[target, 0, 0, 0]) and len(views[:3, 0, 0, 0].unique()) == 3
 
 
 def test_pirl_by_hand():
-    """Shuffled sets and frames of two exams; cosines 1 and 0 in the first row, 0 and -1 in the second; temperature 1."""
+    """Shuffled sets and frames of two exams; cosines 1 and 0 in the first row, 0 and -1 in the second; temperature
+    1."""
     task = PIRL(JIGSAW, 32, 0, temperature=1.0)
     outputs = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, -4.0]])
     p, q = math.e / (math.e + 1), 1 / (math.e + 1)  # of one's own frame
@@ -198,28 +216,42 @@ def test_pirl_shows_the_patches_in_order_and_shuffled():
         frame[:, r : r + 16, c : c + 16] = 60 * k
     seen = set()
     for seed in range(8):
-        views, target = PIRL(JIGSAW, 32, 0).batch(store_of(frame), torch.zeros(1, dtype=int), torch.Generator().manual_seed(seed), False)
+        views, target = PIRL(JIGSAW, 32, 0).batch(
+            store_of(frame), torch.zeros(1, dtype=int), torch.Generator().manual_seed(seed), False
+        )
         gray = ((views[:, :, 0, 0] + 1) * 127.5).round()
-        assert gray[0].tolist() == [0, 60, 120, 180] and sorted(gray[1].tolist()) == [0, 60, 120, 180] and target.tolist() == [0]
+        assert (
+            gray[0].tolist() == [0, 60, 120, 180]
+            and sorted(gray[1].tolist()) == [0, 60, 120, 180]
+            and target.tolist() == [0]
+        )
         seen.add(tuple(gray[1].tolist()))
     assert len(seen) > 1
 
 
-@pytest.mark.parametrize("task, candidates, least", [
-    (Geometric(replace(JIGSAW, angles=(-15, 15), shifts=(0,), scales=(1.0,)), 32), 2, 0.8),
-    (SimCLR(JIGSAW, 32, 0), 127, 0.05),
-    (PIRL(JIGSAW, 32, 0), 64, 0.05),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "task, candidates, least",
+    [
+        (Geometric(replace(JIGSAW, angles=(-15, 15), shifts=(0,), scales=(1.0,)), 32), 2, 0.8),
+        (SimCLR(JIGSAW, 32, 0), 127, 0.05),
+        (PIRL(JIGSAW, 32, 0), 64, 0.05),
+    ],
+)
 def test_pretexts_learn_what_can_be_learnt(task, candidates, least):
     """Frames of horizontal stripes tell a turn, and each other. The loss falls; the accuracy is well above chance."""
-    rough = torch.randint(0, 256, (24, 1, 6, 1), generator=torch.Generator().manual_seed(1)).float().expand(-1, -1, -1, 6)
+    rough = (
+        torch.randint(0, 256, (24, 1, 6, 1), generator=torch.Generator().manual_seed(1)).float().expand(-1, -1, -1, 6)
+    )
     frames = torch.nn.functional.interpolate(rough, (32, 32), mode="bilinear").to(torch.uint8)[:, 0]
     everyone = torch.arange(24)
     encoder = new_encoder(EncoderConfig(4, 8, (8, 8), positions=4), 0)
     config = PretextConfig("fast", epochs=8, draws=6, batch=24, lr=5e-3)
     result = pretrain(task, encoder, store_of(frames), everyone, everyone, config, 0)
     assert (task.classes if isinstance(task, Geometric) else task.classes(config.look)) == candidates
-    assert result.history[-1]["tune_loss"] < result.history[0]["tune_loss"] and result.best["tune_accuracy"] > least > 1.5 / candidates
+    assert (
+        result.history[-1]["tune_loss"] < result.history[0]["tune_loss"]
+        and result.best["tune_accuracy"] > least > 1.5 / candidates
+    )
 
 
 @pytest.mark.parametrize("preset", [SMOKE, CPU])
@@ -250,10 +282,14 @@ STEP = SSLMConfig(  # one epoch of one batch
     jigsaw=JIGSAW,
     pretext=PretextConfig("fast", epochs=1, draws=2, batch=16, lr=2e-3),
     clip=ClipConfig(frames=3, edge=1),
-    downstream=DownstreamConfig(epochs=1, batch=8, lrs=(1e-3,), optimiser="adam", clips=2, hidden=4, views=1, standardise=True),
+    downstream=DownstreamConfig(
+        epochs=1, batch=8, lrs=(1e-3,), optimiser="adam", clips=2, hidden=4, views=1, standardise=True
+    ),
 )
 NEEDS_A_FILE = {"resnet18": imagenet.ResNet18, "alexnet": imagenet.AlexNet}  # the user's; here of random weights
-TRAINED_ON = {"sslm-finetuned", "imagenet-finetuned", "alexnet"} | {name for name in methods.METHODS if name.startswith("supervised")}
+TRAINED_ON = {"sslm-finetuned", "imagenet-finetuned", "alexnet"} | {
+    name for name in methods.METHODS if name.startswith("supervised")
+}
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +300,8 @@ def plane(exams_folder):
 
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_one_step_changes_what_it_should(name, plane, monkeypatch):
-    """All parameters of what is trained, and no bit of what is frozen; buffers move where batch norm learns, and only there."""
+    """All parameters of what is trained, and no bit of what is frozen; buffers move where batch norm learns, and only
+    there."""
     store, truth = plane
     states = []
     if name in NEEDS_A_FILE:
@@ -282,7 +319,9 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
         before = {f"backbone.backbone.{k}": v.clone() for k, v in backbone.state_dict().items()}
         fitted, scores = fit_probe(config, backbone, *args, **more)
         after = fitted.model.state_dict()
-        states.extend([{k: torch.zeros_like(v) if k.startswith("head.") else before[k] for k, v in after.items()}, after])
+        states.extend(
+            [{k: torch.zeros_like(v) if k.startswith("head.") else before[k] for k, v in after.items()}, after]
+        )
         return fitted, scores
 
     fit, fit_probe = sslm.fit, methods.probe.fit
@@ -294,12 +333,18 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
         shared.append(pretext)
         return train(None), 0.0
 
-    cell = methods.Cell(STEP, store, truth, torch.arange(4, 12), torch.arange(4), 0, lambda it, _: it, None, None, share)
+    cell = methods.Cell(
+        STEP, store, truth, torch.arange(4, 12), torch.arange(4), 0, lambda it, _: it, None, None, share
+    )
     outcome = methods.METHODS[name](cell)
     before, after = states
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     trained = {k for k, _ in outcome.model.named_parameters() if k.startswith("head.") or name in TRAINED_ON}
-    norms = {k for k, _ in outcome.model.named_buffers() if "running_" in k or "batches_tracked" in k and name == "supervised-small"}
+    norms = {
+        k
+        for k, _ in outcome.model.named_buffers()
+        if "running_" in k or "batches_tracked" in k and name == "supervised-small"
+    }
     learnt_norms = name.startswith("supervised") or name == "sslm-finetuned"
     expected = trained | (norms if learnt_norms else set())
     if name.endswith("-probe"):  # what features are standardised by
@@ -308,7 +353,11 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
     assert {k for k, p in outcome.model.named_parameters() if p.requires_grad} == trained
     assert outcome.tune_scores.shape == (4, 2) and ((outcome.tune_scores > 0) & (outcome.tune_scores <= 1)).all()
     encoders = {"sslm": "jigsaw", "geometric": "geometric", "simclr": "simclr", "pirl": "pirl", "random": "random"}
-    assert shared == [encoders[k] for k in encoders if name.split("-")[0] == k] == list(filter(None, [methods.pretext_of(name)]))
+    assert (
+        shared
+        == [encoders[k] for k in encoders if name.split("-")[0] == k]
+        == list(filter(None, [methods.pretext_of(name)]))
+    )
     assert outcome.model.frozen == methods.frozen_by(name, STEP)
     assert bool(outcome.pretext) == bool(outcome.classes) == (bool(shared) and not name.startswith("random"))
     assert (outcome.pretext_flops > 0) == bool(shared)
@@ -319,7 +368,9 @@ def test_a_backbone_may_move_slower_than_its_head(plane):
     store, truth = plane
     config = replace(STEP, finetune=replace(STEP.finetune, lrs=(1e-2,)))
     start = new_encoder(STEP.encoder, 0).state_dict()
-    fitted, _ = finetune(config, new_encoder(STEP.encoder, 0), 16, store, truth, torch.arange(4, 12), torch.arange(4), 0, pace=0.1)
+    fitted, _ = finetune(
+        config, new_encoder(STEP.encoder, 0), 16, store, truth, torch.arange(4, 12), torch.arange(4), 0, pace=0.1
+    )
     moved = max(float((p.detach() - start[k]).abs().max()) for k, p in fitted.model.backbone.named_parameters())
     assert moved == pytest.approx(1e-3, rel=0.02)
 
@@ -329,8 +380,18 @@ def test_strategies_differ_from_plain_training(plane):
     store, truth = plane
     heads = {}
     for name in ("sslm", *(n for n in methods.METHODS if n.startswith("sslm-"))):
-        cell = methods.Cell(STEP, store, truth, torch.arange(4, 20), torch.arange(4), 0, lambda it, _: it, None, None,
-                            lambda _, train: (train(None), 0.0))  # fmt: skip
+        cell = methods.Cell(
+            STEP,
+            store,
+            truth,
+            torch.arange(4, 20),
+            torch.arange(4),
+            0,
+            lambda it, _: it,
+            None,
+            None,
+            lambda _, train: (train(None), 0.0),
+        )
         heads[name] = methods.METHODS[name](cell).model.head.linear.weight.detach().clone()
     names = list(heads)
     assert all(not torch.equal(heads[a], heads[b]) for i, a in enumerate(names) for b in names[:i])
@@ -350,13 +411,16 @@ def step_run(exams_folder, tmp_path_factory):
     return record
 
 
-@pytest.mark.parametrize("name, parameters, trainable", [
-    ("supervised-small", 195_248 + 20_202, 195_248 + 20_202),  # a ConvLSTM of 4 units on 128 channels
-    ("imagenet-mrnet", 4_652_008 - 1_281_000 + 2_562, 2_562),  # the published net without its classifier
-    ("imagenet-finetuned", None, None),
-    ("pirl", None, None),
-    ("sslm-sampled", None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, parameters, trainable",
+    [
+        ("supervised-small", 195_248 + 20_202, 195_248 + 20_202),  # a ConvLSTM of 4 units on 128 channels
+        ("imagenet-mrnet", 4_652_008 - 1_281_000 + 2_562, 2_562),  # the published net without its classifier
+        ("imagenet-finetuned", None, None),
+        ("pirl", None, None),
+        ("sslm-sampled", None, None),
+    ],
+)
 def test_a_cell_of_each_family_is_stored_with_its_costs(step_run, name, parameters, trainable):
     record = step_run(name)
     costs = record["cost"]

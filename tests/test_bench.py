@@ -25,8 +25,23 @@ def tiny(monkeypatch):
 
 
 def bench(folder, out, *more) -> int:
-    return main(["run", "--preset", "tiny", "--data", str(folder), "--device", "cpu", "--out", str(out / "runs"),
-                 "--results", str(out / "results.csv"), "--no-report", *more])  # fmt: skip
+    return main(
+        [
+            "run",
+            "--preset",
+            "tiny",
+            "--data",
+            str(folder),
+            "--device",
+            "cpu",
+            "--out",
+            str(out / "runs"),
+            "--results",
+            str(out / "results.csv"),
+            "--no-report",
+            *more,
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +75,14 @@ def test_a_run_writes_scores_records_and_figures(first_run):
 def test_the_table_names_every_method_and_a_verdict(first_run, exams_folder, capsys):
     assert bench(exams_folder, first_run) == 0
     out, err = capsys.readouterr()
-    for word in ("macro AUC", "minority recall", "exams/s", *TINY.methods, "SSLM against random", "SSLM against supervised"):
+    for word in (
+        "macro AUC",
+        "minority recall",
+        "exams/s",
+        *TINY.methods,
+        "SSLM against random",
+        "SSLM against supervised",
+    ):
         assert word in out
     assert "6 of 6 cells are finished" in err
     assert "takes 16 of 20 train exams and 8 of 10 valid exams" in err
@@ -70,7 +92,11 @@ def test_more_exams_than_the_budget_on_request(exams_folder, tmp_path, capsys):
     more = ("--methods", "random", "--planes", "axial")
     assert bench(exams_folder, tmp_path, *more, "--set", "data.exams=20") == 0
     record = json.loads(next(tmp_path.rglob("run.json")).read_text())
-    assert record["fit_exams"] == 15 and record["variant"] == "data.exams=20" and "takes 8 of 10 valid exams" in capsys.readouterr().err
+    assert (
+        record["fit_exams"] == 15
+        and record["variant"] == "data.exams=20"
+        and "takes 8 of 10 valid exams" in capsys.readouterr().err
+    )
     assert bench(exams_folder, tmp_path, *more, "--set", "data.exams=21") == 2
     assert "has 20 train exams; give data.exams=20 or less, not 21" in capsys.readouterr().err
 
@@ -79,9 +105,25 @@ def test_forced_again_gives_the_same_scores_to_the_bit(first_run, exams_folder, 
     shutil.copytree(first_run, tmp_path / "again")
     path = stored(tmp_path / "again", "scores.csv")["supervised-axial-s0-cpu"]
     path.write_text(path.read_text().replace("reported", "spoiled"))
-    assert bench(exams_folder, tmp_path / "again", "--force", "--methods", "sslm,supervised", "--planes", "axial", "--jobs", "1") == 0
+    assert (
+        bench(
+            exams_folder,
+            tmp_path / "again",
+            "--force",
+            "--methods",
+            "sslm,supervised",
+            "--planes",
+            "axial",
+            "--jobs",
+            "1",
+        )
+        == 0
+    )
     for name in ("sslm-axial-s0-cpu", "supervised-axial-s0-cpu"):
-        assert stored(first_run, "scores.csv")[name].read_bytes() == stored(tmp_path / "again", "scores.csv")[name].read_bytes()
+        assert (
+            stored(first_run, "scores.csv")[name].read_bytes()
+            == stored(tmp_path / "again", "scores.csv")[name].read_bytes()
+        )
 
 
 def test_other_settings_are_run_anew(first_run, exams_folder, tmp_path, monkeypatch, capsys):
@@ -92,18 +134,24 @@ def test_other_settings_are_run_anew(first_run, exams_folder, tmp_path, monkeypa
 
 
 def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
-    """Other reported labels: every stored choice, threshold, tune score and reported score stays, the ensemble's included."""
+    """Other reported labels: every stored choice, threshold, tune score and reported score stays, the ensemble's
+    included."""
     monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=None))
     turned = tmp_path / "turned"
     shutil.copytree(exams_folder, turned)
     assert bench(exams_folder, tmp_path / "as they are") == 0
     for path in turned.glob("valid-*.csv"):
-        path.write_text("".join(f"{row.split(',')[0]},{1 - int(row.split(',')[1])}\n" for row in path.read_text().split()))
+        path.write_text(
+            "".join(f"{row.split(',')[0]},{1 - int(row.split(',')[1])}\n" for row in path.read_text().split())
+        )
     assert bench(turned, tmp_path / "other") == 0
     outs = tmp_path / "as they are", tmp_path / "other"
     rows = [read(out / "results.csv") for out in outs]
     assert len(rows[0]) == len(rows[1]) == 36
-    chosen = [{tuple(row[k] for k in ("method", "plane", "label")): (row["threshold"], row["threshold_bal"]) for row in r} for r in rows]
+    chosen = [
+        {tuple(row[k] for k in ("method", "plane", "label")): (row["threshold"], row["threshold_bal"]) for row in r}
+        for r in rows
+    ]
     assert chosen[0] == chosen[1] and any(value[0] for value in chosen[0].values())
     assert [row["auc"] for row in rows[0]] != [row["auc"] for row in rows[1]]
     for name in stored(outs[0], "run.json"):
@@ -118,7 +166,10 @@ def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
 
 def test_as_published_chooses_on_the_reported_exams(exams_folder, tmp_path, capsys):
     assert bench(exams_folder, tmp_path, "--protocol", "as-published", "--planes", "axial") == 0
-    assert "protocol as-published: epochs, thresholds and weights were chosen on the reported exams" in capsys.readouterr().out
+    assert (
+        "protocol as-published: epochs, thresholds and weights were chosen on the reported exams"
+        in capsys.readouterr().out
+    )
     assert {row["protocol"] for row in read(tmp_path / "results.csv")} == {"as-published"}
     for path in stored(tmp_path, "scores.csv").values():
         assert path.parent.parent.name == "tiny-as-published"
@@ -138,9 +189,14 @@ def test_variants_have_rows_of_their_own_and_share_the_encoder(first_run, exams_
     rows = read(tmp_path / "again" / "results.csv")
     assert {row["variant"] for row in rows} == {"", "downstream.head=linear"}
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("encoders/jigsaw-*.pt")} == encoders
-    records = [json.loads(stored(tmp_path / "again", "run.json")[name].read_text())
-               for name in ("sslm-axial-s0-cpu", "sslm-downstream.head=linear-axial-s0-cpu")]  # fmt: skip
-    assert records[0]["pretext"] == records[1]["pretext"] and records[0]["seconds"]["pretext"] == records[1]["seconds"]["pretext"]
+    records = [
+        json.loads(stored(tmp_path / "again", "run.json")[name].read_text())
+        for name in ("sslm-axial-s0-cpu", "sslm-downstream.head=linear-axial-s0-cpu")
+    ]
+    assert (
+        records[0]["pretext"] == records[1]["pretext"]
+        and records[0]["seconds"]["pretext"] == records[1]["seconds"]["pretext"]
+    )
     assert records[1]["settings"]["downstream"]["head"] == "linear"
 
 
@@ -167,7 +223,9 @@ def test_cost_grows_with_the_number_of_exams():
 
 
 def test_finetuning_starts_from_the_pretext_and_moves_it(exams_folder, tmp_path):
-    assert bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--set", "downstream.freeze=false") == 0
+    assert (
+        bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--set", "downstream.freeze=false") == 0
+    )
     record = json.loads(stored(tmp_path, "run.json")["sslm-downstream.freeze=false-axial-s0-cpu"].read_text())
     assert record["pretext"] and record["cost"]["trainable"] == record["cost"]["parameters"]
 
@@ -185,14 +243,19 @@ def test_both_ensembles_are_stored_and_either_is_shown(first_run, exams_folder, 
 @pytest.mark.parametrize("limit", ["0", "0.00001"])
 def test_a_small_cache_changes_no_score(first_run, exams_folder, tmp_path, limit):
     assert bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--cache-limit", limit) == 0
-    a, b = (read_scores(stored(out, "scores.csv")["sslm-axial-s0-cpu"], LABELS)["reported"][2] for out in (first_run, tmp_path))
+    a, b = (
+        read_scores(stored(out, "scores.csv")["sslm-axial-s0-cpu"], LABELS)["reported"][2]
+        for out in (first_run, tmp_path)
+    )
     assert abs(a - b).max() < 1e-4
 
 
 def test_where_frames_lie_changes_no_score(first_run, exams_folder, tmp_path):
     assert bench(exams_folder, tmp_path, "--methods", "sslm", "--planes", "axial", "--store", "stream") == 0
     a, b = (stored(out, "scores.csv")["sslm-axial-s0-cpu"].read_bytes() for out in (first_run, tmp_path))
-    placed = [json.loads(stored(out, "run.json")["sslm-axial-s0-cpu"].read_text())["store"] for out in (first_run, tmp_path)]
+    placed = [
+        json.loads(stored(out, "run.json")["sslm-axial-s0-cpu"].read_text())["store"] for out in (first_run, tmp_path)
+    ]
     assert a == b and placed == ["resident", "stream"]
 
 
@@ -213,7 +276,9 @@ def test_rows_of_others_are_kept(first_run, tmp_path):
 def test_every_column_is_explained_on_the_page(capsys):
     assert set(columns.EXPLAINED) == set(COLUMNS) == set(dict.fromkeys(COLUMNS))
     assert main(["results", "--columns"]) == 0
-    assert capsys.readouterr().out == (ROOT / "docs" / "columns.md").read_text(), "python -m bench results --columns > docs/columns.md"
+    assert capsys.readouterr().out == (ROOT / "docs" / "columns.md").read_text(), (
+        "python -m bench results --columns > docs/columns.md"
+    )
 
 
 def test_a_results_file_of_another_schema_is_refused(tmp_path):
@@ -224,18 +289,21 @@ def test_a_results_file_of_another_schema_is_refused(tmp_path):
     assert "colour" in path.read_text()
 
 
-@pytest.mark.parametrize("options, word", [
-    (["--preset", "huge"], "smoke"),
-    (["--methods", "sslm,magic"], "--methods magic"),
-    (["--planes", "oblique"], "--planes oblique"),
-    (["--seeds", "1,x"], "--seeds x"),
-    (["--device", "tpu"], "--device tpu"),
-    (["--jobs", "0"], "--jobs 0"),
-    (["--cache-limit", "-1"], "--cache-limit -1"),
-    (["--set", "head=linear"], "downstream.head"),
-    (["--results", "."], "."),
-    (["--out", __file__, "--methods", "random", "--planes", "axial"], "test_bench.py"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (["--preset", "huge"], "smoke"),
+        (["--methods", "sslm,magic"], "--methods magic"),
+        (["--planes", "oblique"], "--planes oblique"),
+        (["--seeds", "1,x"], "--seeds x"),
+        (["--device", "tpu"], "--device tpu"),
+        (["--jobs", "0"], "--jobs 0"),
+        (["--cache-limit", "-1"], "--cache-limit -1"),
+        (["--set", "head=linear"], "downstream.head"),
+        (["--results", "."], "."),
+        (["--out", __file__, "--methods", "random", "--planes", "axial"], "test_bench.py"),
+    ],
+)
 def test_bad_options_are_one_line(exams_folder, tmp_path, capsys, options, word):
     assert bench(exams_folder, tmp_path, *options) == 2
     err = capsys.readouterr().err
@@ -257,11 +325,15 @@ def test_what_a_killed_run_left_is_gone_on_with(first_run, exams_folder, tmp_pat
     (record.parent / ".run.json.1.tmp").write_text("{")
     assert bench(exams_folder, tmp_path / "again") == 0
     assert sorted(p.name for p in record.parent.iterdir()) == ["model.pt", "run.json", "scores.csv"]
-    before, after = (stored(out, "scores.csv")["sslm-axial-s0-cpu"].read_bytes() for out in (first_run, tmp_path / "again"))
+    before, after = (
+        stored(out, "scores.csv")["sslm-axial-s0-cpu"].read_bytes() for out in (first_run, tmp_path / "again")
+    )
     assert before == after
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:200], lambda text: "", lambda text: text.replace("score", "points", 1)])
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:200], lambda text: "", lambda text: text.replace("score", "points", 1)]
+)
 def test_damaged_scores_are_named(first_run, exams_folder, tmp_path, capsys, damage):
     shutil.copytree(first_run, tmp_path / "again")
     path = stored(tmp_path / "again", "scores.csv")["random-axial-s0-cpu"]
@@ -299,10 +371,15 @@ def test_compare_agrees_with_the_table(first_run, exams_folder, capsys):
     assert "| random | sslm | AUC | acl |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words, told", [
-    (["compare", "sslm", "magic"], "magic: no stored run"), (["compare", "sslm"], "name another method"),
-    (["compare", "sslm", "random", "--of", "full"], "nothing fits"), (["results", "--out", "nowhere"], "holds no finished run"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["compare", "sslm", "magic"], "magic: no stored run"),
+        (["compare", "sslm"], "name another method"),
+        (["compare", "sslm", "random", "--of", "full"], "nothing fits"),
+        (["results", "--out", "nowhere"], "holds no finished run"),
+    ],
+)
 def test_what_cannot_be_compared_is_one_line(first_run, tmp_path, monkeypatch, capsys, words, told):
     monkeypatch.chdir(tmp_path)
     runs = [] if "--out" in words else ["--out", str(first_run / "runs")]

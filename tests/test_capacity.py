@@ -1,5 +1,5 @@
-"""Whether each method can learn at all: it must overfit 16 exams whose labels were drawn at random. A head that forgets, a learning
-rate of another scale or a path that loses its gradient fails here, whatever the data."""
+"""Whether each method can learn at all: it must overfit 16 exams whose labels were drawn at random. A head that
+forgets, a learning rate of another scale or a path that loses its gradient fails here, whatever the data."""
 
 from dataclasses import replace
 
@@ -24,7 +24,9 @@ LEFT_OUT = ("resnet18", "alexnet", "imagenet-finetuned")  # files of the user's;
 def sixteen():
     """Frames 32 x 32 of 16 exams, and three labels that mean nothing, each of both classes."""
     volumes = [exam("train", e)[0][:3] for e in range(16)]
-    truth = torch.from_numpy(np.random.default_rng(3).permuted(np.repeat([[0] * 8 + [1] * 8], 3, 0), axis=1).T.copy()).float()
+    truth = torch.from_numpy(
+        np.random.default_rng(3).permuted(np.repeat([[0] * 8 + [1] * 8], 3, 0), axis=1).T.copy()
+    ).float()
     return store_of(volumes, 32), truth
 
 
@@ -34,17 +36,28 @@ def test_every_method_overfits_sixteen_exams(sixteen, name, monkeypatch):
     monkeypatch.setattr(imagenet, "SIDE", 32)
     store, truth = sixteen
     preset, epochs = CPU.sslm, EPOCHS.get(name, 60)
-    down, finetune = (replace(part, epochs=epochs, trial=epochs, lrs=part.lrs[-1:], warmup=0.05)
-                      for part in (preset.downstream, preset.finetune))  # fmt: skip
-    config = replace(preset, clip=replace(preset.clip, frames=3, edge=0), downstream=down, finetune=finetune,
-                     pretext=replace(preset.pretext, epochs=2, batch=16))  # fmt: skip
+    down, finetune = (
+        replace(part, epochs=epochs, trial=epochs, lrs=part.lrs[-1:], warmup=0.05)
+        for part in (preset.downstream, preset.finetune)
+    )
+    config = replace(
+        preset,
+        clip=replace(preset.clip, frames=3, edge=0),
+        downstream=down,
+        finetune=finetune,
+        pretext=replace(preset.pretext, epochs=2, batch=16),
+    )
     everyone = torch.arange(16)
-    cell = methods.Cell(config, store, truth, everyone, everyone, 0, quiet, None, None, lambda _, train: (train(None), 0.0))
+    cell = methods.Cell(
+        config, store, truth, everyone, everyone, 0, quiet, None, None, lambda _, train: (train(None), 0.0)
+    )
     outcome = methods.METHODS[name](cell)
     scores = outcome.tune_scores
     apart = all(scores[truth[:, k] == 1, k].min() > scores[truth[:, k] == 0, k].max() for k in range(3))  # AUC 1
     best = outcome.fitted.best
-    assert apart or min(best["fit_loss"], best["tune_loss"]) < 0.1, [round(epoch["fit_loss"], 3) for epoch in outcome.fitted.history]
+    assert apart or min(best["fit_loss"], best["tune_loss"]) < 0.1, [
+        round(epoch["fit_loss"], 3) for epoch in outcome.fitted.history
+    ]
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""The regression gates: their statistics by simulation, their verdicts, the command line, and faults planted for each of them."""
+"""The regression gates: their statistics by simulation, their verdicts, the command line, and faults planted for each
+of them."""
 
 import math
 import shutil
@@ -32,7 +33,7 @@ TINY = replace(CHECK, phantom=(24, 16), frame=32, seeds=(0, 1, 2, 3, 4), methods
 TIMES = dict.fromkeys(results.TIMED, 2.0)
 
 
-# -- statistics ---------------------------------------------------------------------------------------------------------
+# -- statistics -------------------------------------------------------------------------------------------------------
 
 
 def worktrees() -> list[str]:
@@ -64,9 +65,17 @@ def test_verdicts_of_noisy_figures():
     width = statistics.stdev(baseline) * gates.reach(5, 1, 0.001)
     assert verdict(0.81) == "within noise" and verdict(0.81, same=True) == "identical"
     assert verdict(0.81 - 0.99 * width) == "within noise" and verdict(0.81 - 1.01 * width) == "worse"
-    assert verdict(0.81 + 1.01 * width) == "different, not worse" and verdict(0.81 + 1.01 * width, both=True).startswith("too good")
+    assert verdict(0.81 + 1.01 * width) == "different, not worse" and verdict(
+        0.81 + 1.01 * width, both=True
+    ).startswith("too good")
     assert verdict(math.nan) == "undefined"
-    for now, both, fails in ((0.1, False, True), (1.0, False, False), (1.0, True, True), (math.nan, False, True), (0.81, True, False)):
+    for now, both, fails in (
+        (0.1, False, True),
+        (1.0, False, False),
+        (1.0, True, True),
+        (math.nan, False, True),
+        (0.81, True, False),
+    ):
         assert gates.noisy("f", baseline, [now], 0.001, both=both).fails is fails
 
 
@@ -86,7 +95,7 @@ def test_ratios_of_durations():
     assert ratio.value == pytest.approx(1.4, abs=0.01) and ratio.low > 1.15
 
 
-# -- the verb, on a preset of seconds --------------------------------------------------------------------------------------
+# -- the verb, on a preset of seconds ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +117,9 @@ def baseline(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         in_this_process.__wrapped__(patch)
         patch.setitem(presets.PRESETS, "check", TINY)
-        assert main(["check", "--update", "--device", "cpu", "--results", str(path), "--baseline", str(empty(path))]) == 0
+        assert (
+            main(["check", "--update", "--device", "cpu", "--results", str(path), "--baseline", str(empty(path))]) == 0
+        )
     return path
 
 
@@ -134,7 +145,12 @@ def test_unchanged_code_is_identical(tiny, baseline, capsys):
 def test_other_seeds_are_within_noise(tiny, baseline, capsys):
     assert checked(baseline, "--seeds", "7", "--gates", "accuracy", "--markdown") == 0
     out = capsys.readouterr().out
-    assert out.startswith("| figure | baseline | now |") and "| within noise |" in out and "identical" not in out and "FLOPs" not in out
+    assert (
+        out.startswith("| figure | baseline | now |")
+        and "| within noise |" in out
+        and "identical" not in out
+        and "FLOPs" not in out
+    )
 
 
 def test_a_loss_fails(tiny, baseline, tmp_path, capsys):
@@ -147,7 +163,9 @@ def test_a_loss_fails(tiny, baseline, tmp_path, capsys):
 
 
 def test_another_machine_is_judged_by_the_spread_and_its_speed_is_not(tiny, baseline, tmp_path, capsys):
-    results.upsert(tmp_path / "other.csv", [row | {"machine": "another", "rel_prediction": "1"} for row in results.read(baseline)])
+    results.upsert(
+        tmp_path / "other.csv", [row | {"machine": "another", "rel_prediction": "1"} for row in results.read(baseline)]
+    )
     assert checked(tmp_path / "other.csv", "--seeds", "7") == 0
     out = capsys.readouterr().out
     assert "Another machine or torch" in out and "not judged: another machine" in out and "peak memory" not in out
@@ -169,14 +187,23 @@ def test_a_busy_moment_passes(tiny, baseline, monkeypatch, capsys):
 
 
 def test_a_baseline_without_timings_says_so(tiny, baseline, tmp_path, capsys):
-    results.upsert(tmp_path / "bare.csv", [row | dict.fromkeys([f"rel_{part}" for part in TIMES], "") for row in results.read(baseline)])
+    results.upsert(
+        tmp_path / "bare.csv",
+        [row | dict.fromkeys([f"rel_{part}" for part in TIMES], "") for row in results.read(baseline)],
+    )
     assert checked(tmp_path / "bare.csv", "--gates", "speed") == 0
     assert "not judged: timings of 0 seeds are stored" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("noise, factor, pairs, verdict", [
-    (0.01, 1.0, 3, "within noise"), (0.01, 1.4, 3, "slower"), (0.1, 1.4, 15, "slower"), (0.1, 1.0, 15, "within noise"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "noise, factor, pairs, verdict",
+    [
+        (0.01, 1.0, 3, "within noise"),
+        (0.01, 1.4, 3, "slower"),
+        (0.1, 1.4, 15, "slower"),
+        (0.1, 1.0, 15, "within noise"),
+    ],
+)
 def test_another_commit_is_timed_in_turns_until_intervals_are_narrow(noise, factor, pairs, verdict, monkeypatch):
     draw, sides = np.random.default_rng(0), []
 
@@ -207,28 +234,34 @@ def test_an_update_replaces_the_rows_and_says_what_changed(tiny, baseline, tmp_p
     assert "rows of 6 seeds are the baseline" in out
 
 
-@pytest.mark.parametrize("words, told", [
-    (["--baseline", "nothing.csv"], "nothing.csv: no such file"),
-    (["--baseline", __file__], "test_check.py"),
-    (["--gates", "soul"], "--gates soul"),
-    (["--limit", "1"], "--limit 1"),
-    (["--jobs", "0"], "--jobs 0"),
-    (["--seeds", "x"], "--seeds x"),
-    (["--update", "--seeds", "0,1"], "--update"),
-    (["--against", "no-such-commit", "--gates", "speed"], "--against no-such-commit"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--baseline", "nothing.csv"], "nothing.csv: no such file"),
+        (["--baseline", __file__], "test_check.py"),
+        (["--gates", "soul"], "--gates soul"),
+        (["--limit", "1"], "--limit 1"),
+        (["--jobs", "0"], "--jobs 0"),
+        (["--seeds", "x"], "--seeds x"),
+        (["--update", "--seeds", "0,1"], "--update"),
+        (["--against", "no-such-commit", "--gates", "speed"], "--against no-such-commit"),
+    ],
+)
 def test_unusable_input_is_one_line(tiny, words, told, capsys):
     assert main(["check", *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and told in error
 
 
-@pytest.mark.parametrize("spoil, told", [
-    (lambda row: row | {"digest": "another"}, "0 seeds of sslm are stored"),
-    (lambda row: row | {"seed": str(int(row["seed"]) % 4)}, "4 seeds of sslm are stored"),
-    (lambda row: row | {"auc": ""}, "macro AUC of sslm is empty"),
-    (lambda row: row | {"auc": "0.9"}, "macro AUC of sslm is the same in all seeds"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda row: row | {"digest": "another"}, "0 seeds of sslm are stored"),
+        (lambda row: row | {"seed": str(int(row["seed"]) % 4)}, "4 seeds of sslm are stored"),
+        (lambda row: row | {"auc": ""}, "macro AUC of sslm is empty"),
+        (lambda row: row | {"auc": "0.9"}, "macro AUC of sslm is the same in all seeds"),
+    ],
+)
 def test_a_baseline_without_noise_is_refused(tiny, baseline, tmp_path, capsys, spoil, told):
     results.upsert(tmp_path / "spoilt.csv", list(map(spoil, results.read(baseline))))
     assert checked(tmp_path / "spoilt.csv") == 2
@@ -236,7 +269,7 @@ def test_a_baseline_without_noise_is_refused(tiny, baseline, tmp_path, capsys, s
     assert told in error and "spoilt.csv" in error and "--update" in error and error.count("\n") == 1
 
 
-# -- planted faults ---------------------------------------------------------------------------------------------------------
+# -- planted faults ---------------------------------------------------------------------------------------------------
 
 
 def frozen_but_training(encoder):
@@ -276,11 +309,13 @@ def half_shuffled(monkeypatch):
 
 def leaking(monkeypatch):
     """Patches show twice as much of the frame as they should, at half the size: neighbours overlap."""
+
     def cut(self, store, frames, at):
         side, (height, width) = self.patch, store.data.shape[1:]
         first = at - side // 2  # [B, P, 2]
         reach = torch.arange(2 * side)
-        rows, columns = ((first[..., k, None] + reach).clamp(0, size - 1) for k, size in ((0, height), (1, width)))  # [B, P, 2 h]
+        # [B, P, 2 h]
+        rows, columns = ((first[..., k, None] + reach).clamp(0, size - 1) for k, size in ((0, height), (1, width)))
         seen = store.data[frames[:, None, None, None], rows[..., :, None], columns[..., None, :]].float()
         return F.avg_pool2d(seen.flatten(0, 1), 2).round().byte().unflatten(0, seen.shape[:2])
 
@@ -288,8 +323,13 @@ def leaking(monkeypatch):
 
 
 def rare_class_ignored(monkeypatch):
-    monkeypatch.setattr(methods, "bce", lambda logits, target: F.binary_cross_entropy_with_logits(
-        logits, target, (target != torch.tensor([0.0, 1.0])).float()))  # the minority classes of `common` and `rare`
+    monkeypatch.setattr(
+        methods,
+        "bce",
+        lambda logits, target: F.binary_cross_entropy_with_logits(
+            logits, target, (target != torch.tensor([0.0, 1.0])).float()
+        ),
+    )  # the minority classes of `common` and `rare`
 
 
 def sound(monkeypatch):
@@ -297,13 +337,16 @@ def sound(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("plant, method, caught", [
-    (sound, "sslm", None),
-    (half_shuffled, "sslm", ("sslm: pretext accuracy", "worse")),
-    (leaking, "sslm", ("sslm: pretext accuracy", "too good (a leak?)")),
-    (rare_class_ignored, "imagenet", ("imagenet: minority recall", "worse")),
-    (sound, "imagenet", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "plant, method, caught",
+    [
+        (sound, "sslm", None),
+        (half_shuffled, "sslm", ("sslm: pretext accuracy", "worse")),
+        (leaking, "sslm", ("sslm: pretext accuracy", "too good (a leak?)")),
+        (rare_class_ignored, "imagenet", ("imagenet: minority recall", "worse")),
+        (sound, "imagenet", None),
+    ],
+)
 def test_faults_fail_against_the_committed_baseline(plant, method, caught, monkeypatch, tmp_path):
     """What a check says, of one method of the preset; the gates are those of all methods together."""
     plant(monkeypatch)
@@ -311,7 +354,9 @@ def test_faults_fail_against_the_committed_baseline(plant, method, caught, monke
     _, rows = check.stored(ROOT / "results.csv")
     baseline = [row for row in rows if row["preset"] == "check" and row["label"] == MACRO and row["device"] == "cpu"]
     check.usable(baseline, CHECK.methods, "results.csv")
-    now = check.run(dataset, replace(CHECK, methods=(method,)), list(CHECK.seeds[: check.NOW]), "cpu", 1, tmp_path / "runs")
+    now = check.run(
+        dataset, replace(CHECK, methods=(method,)), list(CHECK.seeds[: check.NOW]), "cpu", 1, tmp_path / "runs"
+    )
     now = [results.cells(row) for row in now if row["label"] == MACRO]
     verdicts = check.judged(baseline, now, ["accuracy"], 1.15, environment(torch.device("cpu")))
     print(table(verdicts, False))
@@ -355,12 +400,13 @@ def test_a_commit_is_not_slower_than_itself(monkeypatch):
     assert worktrees() == before
 
 
-# -- silence ------------------------------------------------------------------------------------------------------------------
+# -- silence ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_unchanged_code_raises_no_alarm_in_a_thousand_times_on_stored_noise():
-    """Baselines and checks drawn from the committed rows' own means and covariance of each method: at most 1 % fail any gate."""
+    """Baselines and checks drawn from the committed rows' own means and covariance of each method: at most 1 % fail any
+    gate."""
     _, rows = check.stored(ROOT / "results.csv")
     rows = [row for row in rows if row["preset"] == "check" and row["label"] == MACRO and row["device"] == "cpu"]
     draw, times, sets = np.random.default_rng(0), 5000, {}
@@ -369,11 +415,18 @@ def test_unchanged_code_raises_no_alarm_in_a_thousand_times_on_stored_noise():
         columns = [column for column in check.NOISY.values() if mine[0][column]]
         sample = np.array([[float(row[column]) for column in columns] for row in mine])
         n, m = len(sample), check.NOW
-        sets[method] = columns, draw.multivariate_normal(sample.mean(0), np.cov(sample.T), size=(times, n + m)).clip(0, 1)
+        sets[method] = (
+            columns,
+            draw.multivariate_normal(sample.mean(0), np.cov(sample.T), size=(times, n + m)).clip(0, 1),
+        )
     here, alarms = environment(torch.device("cpu")), 0
     for k in range(times):
-        drawn = [{"method": method, "seed": str(s), "pretext_accuracy": ""} | dict(zip(columns, map(str, values[k, s].tolist())))
-                 for method, (columns, values) in sets.items() for s in range(n + m)]  # fmt: skip
+        drawn = [
+            {"method": method, "seed": str(s), "pretext_accuracy": ""}
+            | dict(zip(columns, map(str, values[k, s].tolist())))
+            for method, (columns, values) in sets.items()
+            for s in range(n + m)
+        ]
         halves = ([row for row in drawn if (int(row["seed"]) < n) is first] for first in (True, False))
         alarms += any(v.fails for v in check.judged(*halves, ["accuracy"], 1.15, here))
     print(f"{alarms} alarms in {times} checks of unchanged code")

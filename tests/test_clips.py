@@ -23,7 +23,9 @@ def test_parts_of_the_published_clip():
 
 
 @pytest.mark.parametrize("t", range(1, 40))
-@pytest.mark.parametrize("config", [ClipConfig(), ClipConfig(frames=8, edge=2), ClipConfig(frames=6, edge=1), ClipConfig(frames=4, edge=1)])
+@pytest.mark.parametrize(
+    "config", [ClipConfig(), ClipConfig(frames=8, edge=2), ClipConfig(frames=6, edge=1), ClipConfig(frames=4, edge=1)]
+)
 def test_every_length_gives_a_rising_clip(t, config):
     chosen, count = sample_clips(torch.tensor([t, 37]), config, draw(t))
     n = int(count[0])
@@ -74,7 +76,7 @@ def test_one_transform_moves_a_whole_clip():
     ramp = torch.arange(32, dtype=torch.uint8).expand(20, 32, 32) * 8
     config = ClipConfig(frames=6, edge=1)
     clips = FrameClips(FrameStore(ramp.contiguous(), offsets_of([20])), config, clip_warp(config, 32))
-    (_, x, _, _), = clips.batches([(torch.zeros(30, dtype=torch.long), draw())])
+    ((_, x, _, _),) = clips.batches([(torch.zeros(30, dtype=torch.long), draw())])
     assert x.shape == (30, 6, 32, 32)
     assert torch.allclose(x, x[:, :1].expand_as(x), atol=1e-5)
     assert len(x[:, 0].flatten(1).unique(dim=0)) > 10
@@ -86,4 +88,6 @@ def test_prediction_clips_depend_on_the_exam_alone():
     assert chosen.shape == (4, 8, 16) and count.tolist() == [16, 12, 16, 16]
     for k in range(4):
         assert torch.equal(prediction_clips(lengths[k : k + 1], ClipConfig(), 8, 3)[0][0], chosen[k])
-    assert len(chosen[0].unique(dim=0)) == 8 and not torch.equal(prediction_clips(lengths, ClipConfig(), 8, 4)[0], chosen)
+    assert len(chosen[0].unique(dim=0)) == 8 and not torch.equal(
+        prediction_clips(lengths, ClipConfig(), 8, 4)[0], chosen
+    )

@@ -13,8 +13,14 @@ from sslm_core.heads import PermutationHead
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_step_holds_what_real_tensors_hold(dtype):
     config = SMOKE.sslm
-    encoder, head = Encoder(config.encoder), PermutationHead(config.encoder.channels, config.encoder.stem, config.jigsaw.permutations)
-    optimiser, patches = config.pretext.optimiser([*encoder.parameters(), *head.parameters()]), torch.randn(4, 9, 16, 16)
+    encoder, head = (
+        Encoder(config.encoder),
+        PermutationHead(config.encoder.channels, config.encoder.stem, config.jigsaw.permutations),
+    )
+    optimiser, patches = (
+        config.pretext.optimiser([*encoder.parameters(), *head.parameters()]),
+        torch.randn(4, 9, 16, 16),
+    )
     real = memory.held([encoder, head], lambda: head(encoder(patches)), optimiser, dtype)
     assert memory.pretext_step(SMOKE, 4, dtype) == pytest.approx(real, rel=0.01)
     weights, gradients, state, activations = real

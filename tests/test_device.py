@@ -23,9 +23,19 @@ from sslm_core.frames import FrameStore, offsets_of
 from sslm_core.pretext import Pretrained
 from sslm_core.sslm import new_encoder
 
-WAITS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "unique_dim", "unique_consecutive", "_unique2"}
+WAITS = {
+    "_local_scalar_dense",
+    "is_nonzero",
+    "equal",
+    "nonzero",
+    "masked_select",
+    "unique_dim",
+    "unique_consecutive",
+    "_unique2",
+}
 LOOPS = {"pretext", "downstream", "batch-norm statistics"}
-LENGTHS = [9, 3, 12, 5, 7, 8, 9, 4, 11, 10, 9, 8, 6, 7, 10, 12, 8, 9, 3, 11, 9, 12]  # some shorter than a clip, one batch of whole ones
+# some shorter than a clip, one batch of whole ones
+LENGTHS = [9, 3, 12, 5, 7, 8, 9, 4, 11, 10, 9, 8, 6, 7, 10, 12, 8, 9, 3, 11, 9, 12]
 
 
 class Operators(TorchDispatchMode):
@@ -37,13 +47,19 @@ class Operators(TorchDispatchMode):
         there = [t for t in given if t.device.type == "meta"]
         here = [t for t in given if t.device.type == "cpu"]
         if there:
-            picked = any(t.dtype in (torch.bool, torch.uint8) for t in there[1:]) and name in ("index", "index_put", "index_put_")
+            picked = any(t.dtype in (torch.bool, torch.uint8) for t in there[1:]) and name in (
+                "index",
+                "index_put",
+                "index_put_",
+            )
             counted = name == "repeat_interleave" and kwargs.get("output_size") is None
             assert name not in WAITS and not picked and not counted, f"{name} waits for the device"
         if name in ("_to_copy", "copy_"):
             towards = torch.device(kwargs.get("device") or given[0].device).type
             assert not there or towards == "meta", "a copy to the host waits for the device"
-            assert towards == "cpu" or not here or kwargs.get("non_blocking") or True in args[2:], "a copy to the device waits"
+            assert towards == "cpu" or not here or kwargs.get("non_blocking") or True in args[2:], (
+                "a copy to the device waits"
+            )
         else:
             assert not there or not any(t.dim() for t in here), f"{name} meets a tensor that was left in host memory"
         return func(*args, **kwargs)
@@ -54,7 +70,9 @@ class Literals(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        assert func not in (torch.tensor, torch.as_tensor) or made.device.type == "cpu", "torch.tensor waits for a copy to the device"
+        assert func not in (torch.tensor, torch.as_tensor) or made.device.type == "cpu", (
+            "torch.tensor waits for a copy to the device"
+        )
         return made
 
 
@@ -128,16 +146,32 @@ def device(monkeypatch):
 
 
 def cell(tmp_path, steps: Steps, shared) -> Cell:
-    config = replace(SMOKE.sslm, pretext=replace(SMOKE.sslm.pretext, draws=64, batch=8), downstream=replace(SMOKE.sslm.downstream, views=2))
+    config = replace(
+        SMOKE.sslm,
+        pretext=replace(SMOKE.sslm.pretext, draws=64, batch=8),
+        downstream=replace(SMOKE.sslm.downstream, views=2),
+    )
     count = len(LENGTHS)
     data = torch.empty(sum(LENGTHS), SMOKE.frame, SMOKE.frame, dtype=torch.uint8, device="meta")
     store = FrameStore(data, offsets_of(LENGTHS).to("meta"))
     store.__dict__["known"] = torch.tensor(LENGTHS)
-    return Cell(config, store, torch.empty(count, 3, device="meta"), torch.arange(16), torch.arange(16, count), 0, steps,
-                Resume(tmp_path / "none", {}), None, shared)  # fmt: skip
+    return Cell(
+        config,
+        store,
+        torch.empty(count, 3, device="meta"),
+        torch.arange(16),
+        torch.arange(16, count),
+        0,
+        steps,
+        Resume(tmp_path / "none", {}),
+        None,
+        shared,
+    )
 
 
-@pytest.mark.parametrize("name", [name for name, work in METHODS.items() if getattr(work, "keywords", {}).get("head") != probe.HEAD])
+@pytest.mark.parametrize(
+    "name", [name for name, work in METHODS.items() if getattr(work, "keywords", {}).get("head") != probe.HEAD]
+)
 def test_a_step_never_waits_for_the_device_nor_meets_the_host(name, device, tmp_path):
     steps = Steps()
 
@@ -154,14 +188,27 @@ def test_a_step_never_waits_for_the_device_nor_meets_the_host(name, device, tmp_
     assert steps.taken == 2
 
 
-@pytest.mark.parametrize("planted", [
-    lambda x: float(x.sum()), lambda x: bool(x.any()), lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: x.unique(),
-    lambda x: x.masked_select(x > 0), lambda x: torch.repeat_interleave(x, x.long()), lambda x: x.to("cpu"),
-    lambda x: x.__setitem__(x > 0, 1.0),
-    lambda x: torch.tensor([1, 2, 3], device=x.device), lambda x: torch.ones(3).to(x.device), lambda x: x.copy_(torch.ones(3)),
-    lambda x: x + torch.ones(3), lambda x: x[torch.zeros(3).long()], lambda x: torch.ones(3)[x.long()],
-    lambda x: torch.nn.functional.conv1d(x[None, None], torch.ones(1, 1, 3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "planted",
+    [
+        lambda x: float(x.sum()),
+        lambda x: bool(x.any()),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.unique(),
+        lambda x: x.masked_select(x > 0),
+        lambda x: torch.repeat_interleave(x, x.long()),
+        lambda x: x.to("cpu"),
+        lambda x: x.__setitem__(x > 0, 1.0),
+        lambda x: torch.tensor([1, 2, 3], device=x.device),
+        lambda x: torch.ones(3).to(x.device),
+        lambda x: x.copy_(torch.ones(3)),
+        lambda x: x + torch.ones(3),
+        lambda x: x[torch.zeros(3).long()],
+        lambda x: torch.ones(3)[x.long()],
+        lambda x: torch.nn.functional.conv1d(x[None, None], torch.ones(1, 1, 3)),
+    ],
+)
 def test_what_is_planted_is_found(planted):
     with pytest.raises(AssertionError), strict():
         planted(torch.empty(3, device="meta"))

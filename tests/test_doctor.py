@@ -1,4 +1,5 @@
-"""The doctor: clean data are called clean, each kind of damage is told of, and whatever a run would refuse is called unusable."""
+"""The doctor: clean data are called clean, each kind of damage is told of, and whatever a run would refuse is called
+unusable."""
 
 import json
 import os
@@ -82,7 +83,9 @@ def black(root):
 
 
 def unscaled(root):
-    np.save(root / "train" / "axial" / "0007.npy", np.random.default_rng(0).integers(0, 2, (5, 12, 12)).astype(np.uint8))
+    np.save(
+        root / "train" / "axial" / "0007.npy", np.random.default_rng(0).integers(0, 2, (5, 12, 12)).astype(np.uint8)
+    )
 
 
 def contradicts(root):
@@ -150,7 +153,9 @@ def test_kneemri_is_told_of_as_it_is_stored(tmp_path, capsys):
     root = write_kneemri(tmp_path / "knees", each=9)
     code, out = doctor(root, capsys)
     assert code == 1 and "KneeMRI's layout" in out and "diagnoses: 30 intact, 30 partial, 30 complete" in out
-    stored = [pickle.loads(path.read_bytes()) for folder in ("vol01", "vol02") for path in (root / folder).glob("*.pck")]
+    stored = [
+        pickle.loads(path.read_bytes()) for folder in ("vol01", "vol02") for path in (root / folder).glob("*.pck")
+    ]
     row = next(line for line in out.splitlines() if line.startswith("test "))
     assert "18" in row and f"{min(v.min() for v in stored)} to {max(v.max() for v in stored)}" in row
 
@@ -212,13 +217,20 @@ def test_axes_in_another_order_are_a_warning(tmp_path, capsys):
     for path in root.rglob("*.npy"):
         np.save(path, np.moveaxis(np.load(path), 0, -1))
     code, out = doctor(root, capsys)
-    assert code == 1 and "axes in the order [H, W, T]? save np.moveaxis" in out and "12 frames of 12 x" in out and "sizes: axes" in out
+    assert (
+        code == 1
+        and "axes in the order [H, W, T]? save np.moveaxis" in out
+        and "12 frames of 12 x" in out
+        and "sizes: axes" in out
+    )
 
 
 def short(root):
     """As a spreadsheet saves them."""
     for path in root.glob("*.csv"):
-        path.write_text("".join(f"{int(line.split(',')[0])},{line.split(',')[1]}\n" for line in path.read_text().split()))
+        path.write_text(
+            "".join(f"{int(line.split(',')[0])},{line.split(',')[1]}\n" for line in path.read_text().split())
+        )
 
 
 def zipped(root):
@@ -226,10 +238,17 @@ def zipped(root):
         path.rename(path.with_suffix(".npz"))
 
 
-@pytest.mark.parametrize("spoil, told", [
-    (short, "the csv has 0, the file is 0000.npy (spreadsheets drop leading zeros); write the ids as the files are named"),
-    (zipped, "there is 0000.npz; save it as 0000.npy"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (
+            short,
+            "the csv has 0, the file is 0000.npy (spreadsheets drop leading zeros); write the ids as the files are "
+            "named",
+        ),
+        (zipped, "there is 0000.npz; save it as 0000.npy"),
+    ],
+)
 def test_the_likely_cause_is_named(exams, capsys, spoil, told):
     spoil(exams)
     code, out = doctor(exams, capsys)

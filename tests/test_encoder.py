@@ -61,7 +61,9 @@ def test_training_moves_the_same_statistics_in_both_forms():
 
 def test_shared_branch_sees_every_position_alike():
     encoder = new_encoder(size("w8", shared=True), 0).eval()
-    assert sum(p.numel() for p in encoder.branches.parameters()) * 9 == sum(p.numel() for p in Encoder(size("w8")).branches.parameters())
+    assert sum(p.numel() for p in encoder.branches.parameters()) * 9 == sum(
+        p.numel() for p in Encoder(size("w8")).branches.parameters()
+    )
     x = torch.randn(2, 1, 32, 32)
     assert torch.allclose(encoder(x), encoder(x.expand(-1, 9, -1, -1)), atol=1e-5)
 

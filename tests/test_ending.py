@@ -1,4 +1,5 @@
-"""Ctrl-C, also struck twice, and SIGKILL at any moment of `python -m bench`, started as a user does: nothing torn, no process left."""
+"""Ctrl-C, also struck twice, and SIGKILL at any moment of `python -m bench`, started as a user does: nothing torn, no
+process left."""
 
 import os
 import random
@@ -15,8 +16,21 @@ from bench.cli.interrupt import LINE
 from bench.store.results import read
 
 TOLD = LINE.decode()
-RUN = ["run", "--preset", "smoke", "--set", "downstream.clips=1,downstream.epochs=1,pretext.draws=1,pretext.epochs=1", "--planes", "axial",
-       "--methods", "sslm,random", "--device", "cpu", "--jobs", "1"]  # fmt: skip
+RUN = [
+    "run",
+    "--preset",
+    "smoke",
+    "--set",
+    "downstream.clips=1,downstream.epochs=1,pretext.draws=1,pretext.epochs=1",
+    "--planes",
+    "axial",
+    "--methods",
+    "sslm,random",
+    "--device",
+    "cpu",
+    "--jobs",
+    "1",
+]
 
 
 def run_of(folder: Path, out: Path) -> list:
@@ -25,8 +39,14 @@ def run_of(folder: Path, out: Path) -> list:
 
 def started(words: list) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-m", "bench", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                            env=environment, start_new_session=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def gone(group: int) -> bool:
@@ -41,7 +61,8 @@ def gone(group: int) -> bool:
 
 
 def interrupted(process: subprocess.Popen, *pauses: float) -> tuple[int, float]:
-    """Ctrl-C, which a terminal sends to all processes, after each of `pauses`: exit code, and seconds from the first to the end."""
+    """Ctrl-C, which a terminal sends to all processes, after each of `pauses`: exit code, and seconds from the first to
+    the end."""
     began = None
     for pause in pauses:
         time.sleep(pause)
@@ -94,7 +115,11 @@ def test_control_c_from_the_first_moments_on(exams_folder):
 def test_control_c_at_any_moment_loses_nothing(exams_folder, tmp_path, whole):
     moments = random.Random(0)
     for _ in range(20):
-        interrupted(started(run_of(exams_folder, tmp_path)), moments.uniform(0, 10), *moments.choice(((), (0,), (0.02, 0.3, 0.3))))
+        interrupted(
+            started(run_of(exams_folder, tmp_path)),
+            moments.uniform(0, 10),
+            *moments.choice(((), (0,), (0.02, 0.3, 0.3))),
+        )
     assert ended(exams_folder, tmp_path) == whole
 
 

@@ -41,9 +41,13 @@ def test_strays_are_ignored(fresh_exams):
 def test_files_of_old_programs_are_as_good(fresh_exams):
     before, volumes = exams.read_exams(fresh_exams)[0], np.load(volume(fresh_exams))
     table = fresh_exams / "train-acl.csv"
-    table.write_text("".join(f'"{name}","{value}"\r\n' for name, value in (line.split(",") for line in table.read_text().split())))
+    table.write_text(
+        "".join(f'"{name}","{value}"\r\n' for name, value in (line.split(",") for line in table.read_text().split()))
+    )
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(volumes)}L, 8L, 8L)}}".encode()  # Python 2's
-    volume(fresh_exams).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + volumes.tobytes())
+    volume(fresh_exams).write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + volumes.tobytes()
+    )
     after = exams.read_exams(fresh_exams)[0]
     assert after.ids == before.ids and (after.truth == before.truth).all()
     assert (exams.read_volume(volume(fresh_exams)) == volumes).all()

@@ -78,7 +78,10 @@ def test_the_one_place_that_speaks_for_a_label_has_all_the_evidence(head):
     maps = found.maps(32, 32)
     assert maps.shape == (2, 6, 32, 32) and maps.dtype == torch.float32
     where = (maps[0] == maps[0].max()).nonzero()
-    assert set(where[:, 0].tolist()) == {2} and (where[:, 1:].float().mean(0) - torch.tensor([11.5, 27.5])).abs().max() <= 0.5
+    assert (
+        set(where[:, 0].tolist()) == {2}
+        and (where[:, 1:].float().mean(0) - torch.tensor([11.5, 27.5])).abs().max() <= 0.5
+    )
 
 
 def test_occlusion_finds_the_place_too():
@@ -94,7 +97,9 @@ def test_several_exams_at_once_are_explained_as_one_by_one(layer):
     together = list(gradcam(network(), store, torch.arange(3), CLIP, DOWN, 5, layer))
     for e, found in enumerate(together):
         alone = next(gradcam(network(), store, torch.tensor([e]), CLIP, DOWN, 5, layer))
-        assert torch.allclose(found.evidence, alone.evidence, atol=1e-6) and torch.allclose(found.scores, alone.scores, atol=1e-6)
+        assert torch.allclose(found.evidence, alone.evidence, atol=1e-6) and torch.allclose(
+            found.scores, alone.scores, atol=1e-6
+        )
         assert (found.seen == alone.seen).all() and len(found.seen) == (4, 11, 7)[e]
         assert not found.evidence[:, ~found.seen].any() and found.evidence.max() > 0
 
@@ -135,7 +140,7 @@ def test_shuffled_weights_are_the_same_numbers_elsewhere():
         assert not torch.equal(a, b) and torch.equal(a.flatten().sort().values, b.flatten().sort().values)
 
 
-# --- figures --------------------------------------------------------------------------------------------------------------
+# --- figures ---------------------------------------------------------------------------------------------------------
 def lesion() -> torch.Tensor:
     """Frames 1 and 2 of 3, the pixel (10, 10) of 27 x 27: within reach is one more pixel."""
     mask = torch.zeros(3, 27, 27, dtype=torch.bool)
@@ -145,7 +150,8 @@ def lesion() -> torch.Tensor:
 
 def test_figures_of_maps():
     maps = torch.zeros(4, 3, 27, 27)
-    maps[0, 1, 10, 10], maps[0, 2, 11, 9], maps[0, 0, 0, 0] = 3, 1, 4  # both within reach, 3 of 8 inside, the wrong frame first
+    # both within reach, 3 of 8 inside, the wrong frame first
+    maps[0, 1, 10, 10], maps[0, 2, 11, 9], maps[0, 0, 0, 0] = 3, 1, 4
     maps[1, 1, 10, 12], maps[1, 2, 9, 9], maps[1, 2, 0, 0] = 5, 1, 1  # frame 1 beside it, frame 2 half; frame 1 first
     maps[2, 2, 10, 10] = 1  # frame 1 is the same everywhere: 9 of its 729 places are within reach
     found = lookup.figures(maps, lesion())
@@ -189,7 +195,7 @@ def test_explained_shares_of_nothing_are_nothing():
     assert not found.shares().any() and not found.maps(8, 8).any()
 
 
-# --- the verb -------------------------------------------------------------------------------------------------------------
+# --- the verb --------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def home(exams_folder, tmp_path_factory) -> Path:
     """A tiny comparison on data with masks: of each positive the bar that says so."""
@@ -208,8 +214,26 @@ def home(exams_folder, tmp_path_factory) -> Path:
         np.savez_compressed(to, **masks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "tiny", TINY)
-        assert main(["run", "--preset", "tiny", "--data", str(home / "exams"), "--methods", "sslm,supervised-small", "--device", "cpu",
-                     "--out", str(home / "runs"), "--results", str(home / "results.csv")]) == 0  # fmt: skip
+        assert (
+            main(
+                [
+                    "run",
+                    "--preset",
+                    "tiny",
+                    "--data",
+                    str(home / "exams"),
+                    "--methods",
+                    "sslm,supervised-small",
+                    "--device",
+                    "cpu",
+                    "--out",
+                    str(home / "runs"),
+                    "--results",
+                    str(home / "results.csv"),
+                ]
+            )
+            == 0
+        )
     return home
 
 
@@ -222,13 +246,21 @@ def cell(home, name: str = "sslm-axial-s0-cpu") -> Path:
 
 
 def test_pictures_of_an_exam(home, tmp_path, capsys):
-    name = next(line.split(",")[1] for line in (cell(home) / "scores.csv").read_text().splitlines() if line.startswith("reported"))
+    name = next(
+        line.split(",")[1]
+        for line in (cell(home) / "scores.csv").read_text().splitlines()
+        if line.startswith("reported")
+    )
     volume = home / "exams" / "valid" / "axial" / f"{name}.npy"
     assert explain(home, home / "runs", name, volume, "--methods", "sslm", "--planes", "axial", "--to", tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and all("score ." in line and "(threshold" in line for line in lines)
-    assert [re.search(r"score (\.\d+)", line)[1] for line in lines[:2]] == [re.search(r"score (\.\d+)", line)[1] for line in lines[2:]]
-    assert {path.name for path in tmp_path.iterdir()} == {f"sslm-axial-s0-cpu-explain-{name}-{label}.png" for label in ("acl", "meniscus")}
+    assert [re.search(r"score (\.\d+)", line)[1] for line in lines[:2]] == [
+        re.search(r"score (\.\d+)", line)[1] for line in lines[2:]
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"sslm-axial-s0-cpu-explain-{name}-{label}.png" for label in ("acl", "meniscus")
+    }
     assert explain(home, cell(home), name, "--by", "occlusion", "--grid", "2") == 0
     assert (cell(home) / f"explain-{name}-acl.png").exists()
 
@@ -252,9 +284,17 @@ def test_scores_against_lesions(home, capsys):
     table = capsys.readouterr().out
     assert table.count(" macro ") == 4 and "sanity" in table
     for plane in ("axial", "sagittal"):
-        told = re.search(rf"^sslm against supervised-small, {plane}, macro: pointing (\S+) \[.*energy .*retrieval .*\.$", table, re.M)[1]
-        each = [next(float(row["pointing"]) for row in read(home / "results.csv") if (row["method"], row["plane"], row["label"])
-                     == (method, plane, "macro")) for method in ("sslm", "supervised-small")]  # fmt: skip
+        told = re.search(
+            rf"^sslm against supervised-small, {plane}, macro: pointing (\S+) \[.*energy .*retrieval .*\.$", table, re.M
+        )[1]
+        each = [
+            next(
+                float(row["pointing"])
+                for row in read(home / "results.csv")
+                if (row["method"], row["plane"], row["label"]) == (method, plane, "macro")
+            )
+            for method in ("sslm", "supervised-small")
+        ]
         assert float(told) == pytest.approx(each[0] - each[1], abs=6e-4)
     rows = read(home / "results.csv")
     assert [row | dict.fromkeys(pointing.COLUMNS, "") for row in rows] == before  # nothing else has changed
@@ -263,31 +303,41 @@ def test_scores_against_lesions(home, capsys):
             assert not row["pointing"]
             continue
         assert 0 <= float(row["pointing_low"]) <= float(row["pointing"]) <= float(row["pointing_high"]) <= 1
-        assert all(row[f"{name}{end}"] for name in pointing.FIGURES for end in ("_random", "_centre")) and int(row["pointed_exams"]) > 0
+        assert (
+            all(row[f"{name}{end}"] for name in pointing.FIGURES for end in ("_random", "_centre"))
+            and int(row["pointed_exams"]) > 0
+        )
     stored = json.loads((cell(home) / "explain.json").read_text())
     one = stored["exams"]["acl"]["energy"]
     row = next(row for row in rows if (row["method"], row["plane"], row["label"]) == ("sslm", "axial", "acl"))
-    assert float(row["energy"]) == pytest.approx(np.mean(list(one.values())), abs=1e-5) and len(one) == int(row["pointed_exams"])
+    assert float(row["energy"]) == pytest.approx(np.mean(list(one.values())), abs=1e-5) and len(one) == int(
+        row["pointed_exams"]
+    )
     assert (cell(home) / "explain.png").stat().st_size > 10_000
     # figures of another run in the same folder are not taken
     (cell(home) / "explain.json").write_text(json.dumps(stored | {"config": "another"}))
     assert main(["results", "--out", str(home / "runs"), "--results", str(home / "again.csv")]) == 0
-    assert {row["method"] for row in read(home / "again.csv") if not row["pointing"] and row["plane"] == "axial"} == {"sslm"}
+    assert {row["method"] for row in read(home / "again.csv") if not row["pointing"] and row["plane"] == "axial"} == {
+        "sslm"
+    }
 
 
-@pytest.mark.parametrize("words, told", [
-    (["nothing", "--score"], "nothing: no such folder"),
-    (["{runs}"], "no exam"),
-    (["{runs}", "9999"], "9999: no folder, file or reported exam"),
-    (["{runs}", "0000", "--methods", "imagenet"], "no run of these --methods"),
-    (["{runs}", "missing.npy"], "missing.npy: no such volume"),
-    (["{runs}", "0000", "--score"], "0000: --score"),
-    (["{runs}", "--score", "--to", "."], "--to"),
-    (["{runs}", "--score", "--by", "occlusion", "--exams", "0"], "--exams 0"),
-    (["{runs}", "0000", "--layer", "convlstm", "--methods", "supervised-small"], "layer convlstm"),
-    (["{runs}", "{id}", "--by", "occlusion", "--grid", "0"], "grid 0"),
-    (["{exams}", "--score"], "holds no finished run"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["nothing", "--score"], "nothing: no such folder"),
+        (["{runs}"], "no exam"),
+        (["{runs}", "9999"], "9999: no folder, file or reported exam"),
+        (["{runs}", "0000", "--methods", "imagenet"], "no run of these --methods"),
+        (["{runs}", "missing.npy"], "missing.npy: no such volume"),
+        (["{runs}", "0000", "--score"], "0000: --score"),
+        (["{runs}", "--score", "--to", "."], "--to"),
+        (["{runs}", "--score", "--by", "occlusion", "--exams", "0"], "--exams 0"),
+        (["{runs}", "0000", "--layer", "convlstm", "--methods", "supervised-small"], "layer convlstm"),
+        (["{runs}", "{id}", "--by", "occlusion", "--grid", "0"], "grid 0"),
+        (["{exams}", "--score"], "holds no finished run"),
+    ],
+)
 def test_mistakes_are_one_line(home, capsys, words, told):
     name = (cell(home) / "scores.csv").read_text().split("reported,")[1].split(",")[0]
     words = [word.format(runs=home / "runs", exams=home / "exams", id=name) for word in words]
@@ -301,19 +351,56 @@ def test_a_run_that_is_made_again_is_not_scored_yet(home, tmp_path, monkeypatch)
     folder = next((tmp_path / "runs").rglob("supervised-small-axial-s0-cpu"))
     (folder / "explain.json").write_text("{}")
     monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
-    assert main(["run", "--preset", "tiny", "--data", str(home / "exams"), "--methods", "supervised-small", "--planes", "axial", "--force",
-                 "--device", "cpu", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results.csv")]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "run",
+                "--preset",
+                "tiny",
+                "--data",
+                str(home / "exams"),
+                "--methods",
+                "supervised-small",
+                "--planes",
+                "axial",
+                "--force",
+                "--device",
+                "cpu",
+                "--out",
+                str(tmp_path / "runs"),
+                "--results",
+                str(tmp_path / "results.csv"),
+            ]
+        )
+        == 0
+    )
     assert (folder / "run.json").exists() and not (folder / "explain.json").exists()
 
 
 def test_occlusion_is_scored_but_not_kept(home, capsys):
-    before = {path: path.read_bytes() for path in home.rglob("explain.json")} | {home: (home / "results.csv").read_bytes()}
-    words = "--score", "--by", "occlusion", "--grid", "4", "--exams", "3", "--planes", "axial", "--results", home / "results.csv"
+    before = {path: path.read_bytes() for path in home.rglob("explain.json")} | {
+        home: (home / "results.csv").read_bytes()
+    }
+    words = (
+        "--score",
+        "--by",
+        "occlusion",
+        "--grid",
+        "4",
+        "--exams",
+        "3",
+        "--planes",
+        "axial",
+        "--results",
+        home / "results.csv",
+    )
     assert explain(home, home / "runs", *words) == 0
     table = capsys.readouterr().out
     assert table.count(" acl ") == 2 and "sslm against supervised-small, axial, macro" in table and "not these" in table
     assert all(1 <= int(n) <= 3 for n in re.findall(r"^\S+ +axial +\S+ +0 +(\d+) ", table, re.M))
-    assert before == {path: path.read_bytes() for path in home.rglob("explain.json")} | {home: (home / "results.csv").read_bytes()}
+    assert before == {path: path.read_bytes() for path in home.rglob("explain.json")} | {
+        home: (home / "results.csv").read_bytes()
+    }
 
 
 def test_data_without_masks_is_not_scored(home, exams_folder, capsys):

@@ -1,4 +1,5 @@
-"""What goes wrong around a run: two at once, a full disk, data that change, workers that die. Nothing torn, and one line."""
+"""What goes wrong around a run: two at once, a full disk, data that change, workers that die. Nothing torn, and one
+line."""
 
 import errno
 import os
@@ -35,7 +36,18 @@ def tiny(monkeypatch):
 
 
 def arguments(folder, out) -> list[str]:
-    return ["run", "--preset", "tiny", "--data", str(folder), "--out", str(out / "runs"), "--results", str(out / "results.csv"), *OPTIONS]
+    return [
+        "run",
+        "--preset",
+        "tiny",
+        "--data",
+        str(folder),
+        "--out",
+        str(out / "runs"),
+        "--results",
+        str(out / "results.csv"),
+        *OPTIONS,
+    ]
 
 
 def bench(folder, out, *more) -> int:
@@ -71,7 +83,9 @@ def mounted(tmp_path):
 
     def mount(options: str) -> Path:
         remount = ["-o", "remount"] if os.path.ismount(folder) else []
-        done = subprocess.run(["mount", "-t", "tmpfs", *remount, "-o", options, "none", str(folder)], capture_output=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", *remount, "-o", options, "none", str(folder)], capture_output=True
+        )
         if done.returncode:
             pytest.skip("mounting a disk is not permitted here")
         return folder
@@ -86,7 +100,10 @@ def test_a_second_run_is_told_who_is_at_work(exams_folder, tmp_path, capsys):
     with claimed(tmp_path / "runs", dataset):
         assert bench(exams_folder, tmp_path) == 2
     line = refused(capsys)
-    assert f"process {os.getpid()} on " in line and str(tmp_path / "runs" / f"{exams_folder.name}-{dataset.digest}") in line
+    assert (
+        f"process {os.getpid()} on " in line
+        and str(tmp_path / "runs" / f"{exams_folder.name}-{dataset.digest}") in line
+    )
     assert not (tmp_path / "results.csv").exists()
     with claimed(tmp_path / "runs", dataset):  # the lock went with its holder
         pass
@@ -154,7 +171,9 @@ def test_data_that_changed_between_runs_are_refused(fresh_exams, tmp_path, capsy
     np.save(changed, np.load(changed)[::-1])
     claim()
     table = fresh_exams / "valid-acl.csv"
-    table.write_text(table.read_text().replace("0005,1", "0005,x").replace("0005,0", "0005,1").replace("0005,x", "0005,0"))
+    table.write_text(
+        table.read_text().replace("0005,1", "0005,x").replace("0005,0", "0005,1").replace("0005,x", "0005,0")
+    )
     with pytest.raises(UserError, match="its labels differ"):
         claim()
 
@@ -190,7 +209,9 @@ def test_a_full_gpu_is_one_line_with_the_batch_that_fits(exams_folder, tmp_path,
 
     def full(count: int) -> None:
         if count > room:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB")
+            raise torch.cuda.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB"
+            )
 
     def frames(task, store, frames, draw, train):
         if train:
@@ -209,13 +230,17 @@ def test_a_full_gpu_is_one_line_with_the_batch_that_fits(exams_folder, tmp_path,
     assert bench(exams_folder, tmp_path, "--methods", "sslm") == 2
     line = refused(capsys)
     assert f"the GPU's memory is full ({loop})" in line
-    assert (f"a batch of 2 fits: --set {loop}.batch=2" if room else "with a batch of 1 too; use a smaller encoder") in line
+    assert (
+        f"a batch of 2 fits: --set {loop}.batch=2" if room else "with a batch of 1 too; use a smaller encoder"
+    ) in line
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkeypatch):
     def full(*_) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB")
+        raise torch.cuda.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB"
+        )
 
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
     monkeypatch.setattr(sweep, "_work", full)
@@ -223,9 +248,14 @@ def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkey
     assert "the GPU's memory is full; use --jobs 1" in refused(capsys)
 
 
-@pytest.mark.parametrize("loop, method, told", [
-    ("pretext", "sslm", "pretext.batch (now 8)"), ("downstream", "sslm", "downstream.batch (now 4)"),
-    ("downstream", "supervised", "finetune.batch (now 4)")])  # fmt: skip
+@pytest.mark.parametrize(
+    "loop, method, told",
+    [
+        ("pretext", "sslm", "pretext.batch (now 8)"),
+        ("downstream", "sslm", "downstream.batch (now 4)"),
+        ("downstream", "supervised", "finetune.batch (now 4)"),
+    ],
+)
 def test_a_full_memory_is_one_line(exams_folder, tmp_path, capsys, monkeypatch, loop, method, told):
     """torch's own error, of more than any machine has."""
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
@@ -240,7 +270,9 @@ def test_a_full_memory_is_one_line(exams_folder, tmp_path, capsys, monkeypatch, 
     assert f"the memory is full ({loop}); set smaller {told}" in line and "--jobs 1" in line
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+)
 def test_a_full_memory_elsewhere_is_one_line(exams_folder, capsys, monkeypatch, error):
     def full(*_, **__) -> None:
         raise error

@@ -85,8 +85,12 @@ def test_a_second_process_reads_what_the_first_has_cached(tmp_path, monkeypatch)
 
 def test_other_weights_views_and_exams_are_other_files(tmp_path):
     warp = clip_warp(ClipConfig(), 16)
-    kept = [features(tmp_path, 10**6), features(tmp_path, 10**6, seed=1), features(tmp_path, 10**6, warp=warp, views=2, seed=1),
-            features(tmp_path, 10**6, warp=warp, views=2, seed=2)]  # fmt: skip
+    kept = [
+        features(tmp_path, 10**6),
+        features(tmp_path, 10**6, seed=1),
+        features(tmp_path, 10**6, warp=warp, views=2, seed=1),
+        features(tmp_path, 10**6, warp=warp, views=2, seed=2),
+    ]
     assert len(list((tmp_path / "features").glob("*.npy"))) == len(kept)
     assert not torch.equal(clips(kept[0]), clips(kept[1])) and not torch.equal(clips(kept[2]), clips(kept[3]))
 

@@ -45,7 +45,7 @@ def test_a_volume_damaged_after_the_check_is_named(fresh_exams):
         load_frames(train, "sagittal", 8)
 
 
-# -- packed -------------------------------------------------------------------------------------------------------------
+# -- packed -----------------------------------------------------------------------------------------------------------
 
 
 def packing(folder, exams, size: int = 8):
@@ -64,7 +64,11 @@ def test_packed_frames_are_those_loaded(fresh_exams, tmp_path, size):
         expected = load_frames(exams, "sagittal", size)
         for reads in (len(exams), 0):  # packed once, then mapped
             store, read = packing(tmp_path / "out" / "frames", exams, size)
-            assert read == reads and torch.equal(store.data, expected.data) and torch.equal(store.offsets, expected.offsets)
+            assert (
+                read == reads
+                and torch.equal(store.data, expected.data)
+                and torch.equal(store.offsets, expected.offsets)
+            )
     assert len(list(tmp_path.rglob("*.u8"))) == 2
 
 

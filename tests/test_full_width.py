@@ -16,7 +16,9 @@ from sslm_core.sslm import new_encoder, new_head
 def test_one_step_of_each_part_at_full_width():
     config = FULL.sslm
     assert config.encoder.branch == 256 and config.jigsaw.permutations == 1000 and config.downstream.hidden == 512
-    data = torch.randint(0, 256, (2, FULL.frame, FULL.frame), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = torch.randint(
+        0, 256, (2, FULL.frame, FULL.frame), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     store = FrameStore(data, offsets_of([1, 1]))
     encoder, task = new_encoder(config.encoder, 0), Jigsaw(config.jigsaw, FULL.frame, 0)
     head = task.head(encoder, 0)
@@ -39,7 +41,9 @@ def test_one_step_of_each_part_at_full_width():
     features = Features(frozen(encoder), store, torch.tensor([0]), "float32")
     assert features.maps.data.shape == (1, 4096, 16, 16) and features.maps.data.isfinite().all()
     model = ClipModel(encoder, new_head(config.downstream, config.encoder.channels, 3, 0))
-    ((_, x, count, _),) = FeatureClips(features, config.clip).batches([(torch.tensor([0]), torch.Generator().manual_seed(0))])
+    ((_, x, count, _),) = FeatureClips(features, config.clip).batches(
+        [(torch.tensor([0]), torch.Generator().manual_seed(0))]
+    )
     assert x.shape == (1, 16, 4096, 16, 16) and count.tolist() == [1]
     optimiser = config.downstream.optimise(model)
     before = model.head.linear.weight.clone()

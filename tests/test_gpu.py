@@ -21,7 +21,8 @@ def frames():
 
 
 class Unasked:
-    """A progress under which asking the GPU for a value is an error, but for the first step, which sets up, and the last of the epoch."""
+    """A progress under which asking the GPU for a value is an error, but for the first step, which sets up, and the
+    last of the epoch."""
 
     steps = 0
 
@@ -55,15 +56,30 @@ def test_a_downstream_step_never_waits_for_the_gpu(source, optimiser):
         clips = FeatureClips(Features(frozen(encoder), store, exams, "float32", warp=warp, views=3), clip)
     else:
         clips = FrameClips(store, clip, warp)
-    model, truth = ClipModel(encoder, new_head(config, 32, 2, 0)).cuda(), torch.arange(16, device="cuda").view(8, 2).remainder(2).float()
-    fit(model, clips, truth, exams, lambda _: torch.full((8, 2), 0.5, device="cuda"), truth, config, 0, progress=progress)
+    model, truth = (
+        ClipModel(encoder, new_head(config, 32, 2, 0)).cuda(),
+        torch.arange(16, device="cuda").view(8, 2).remainder(2).float(),
+    )
+    fit(
+        model,
+        clips,
+        truth,
+        exams,
+        lambda _: torch.full((8, 2), 0.5, device="cuda"),
+        truth,
+        config,
+        0,
+        progress=progress,
+    )
     assert progress.steps == 8
 
 
 def test_a_streamed_store_gives_what_a_resident_one_gives():
     """The copies of several batches overlap with the work on others, in both directions."""
     rows = [torch.randint(40, (n, 3), device="cuda") for n in (7, 1, 30, 30, 2, 9)] * 20
-    for resident, streamed in zip(*(frames().to("cuda", how).ahead((r,) for r in rows) for how in ("resident", "stream"))):
+    for resident, streamed in zip(
+        *(frames().to("cuda", how).ahead((r,) for r in rows) for how in ("resident", "stream"))
+    ):
         a, b = (part.data[at].float() for part, at in (resident, streamed))
         torch.cuda._sleep(100_000)  # the buffer must not be filled again before this is done
         assert torch.equal(a, b)

@@ -27,24 +27,33 @@ def parsed(verb: str, words: str) -> argparse.Namespace:
 def test_without_a_verb_the_first_steps_are_shown(capsys):
     assert main([]) == 0
     assert capsys.readouterr().out.strip() == FIRST.strip()
-    calls = [line.split("python -m bench ")[1].split(maxsplit=1) for line in FIRST.splitlines() if line.startswith("  ")]
+    calls = [
+        line.split("python -m bench ")[1].split(maxsplit=1) for line in FIRST.splitlines() if line.startswith("  ")
+    ]
     assert len(calls) == 6 and all(parsed(*call) for call in calls)
 
 
 def test_the_installed_command_is_the_same():
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     module, name = project["scripts"]["sslm-bench"].split(":")
-    code = f"import sys; from {module} import {name}; sys.argv[1:] = ['runn']; sys.exit({name}())"  # as the script that pip writes
+    # as the script that pip writes
+    code = f"import sys; from {module} import {name}; sys.argv[1:] = ['runn']; sys.exit({name}())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: runn") and "run" in done.stderr
 
 
-@pytest.mark.parametrize(("start", "without"), [
-    ("main(['compare', '--help'])", {"torch", "sklearn", "scipy"}), ("import bench.cli.results", {"torch"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("start", "without"),
+    [
+        ("main(['compare', '--help'])", {"torch", "sklearn", "scipy"}),
+        ("import bench.cli.results", {"torch"}),
+    ],
+)
 def test_verbs_on_stored_figures_start_fast(start, without):
     code = f"import sys; from bench.__main__ import main\ntry: {start}\nexcept SystemExit: pass\n"
-    done = subprocess.run([sys.executable, "-c", f"{code}sys.exit(str({without} & sys.modules.keys()))"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}sys.exit(str({without} & sys.modules.keys()))"], capture_output=True, text=True
+    )
     assert done.stderr.strip() == "set()"
 
 
@@ -59,12 +68,17 @@ def test_each_verb_has_two_examples_that_parse(verb, capsys):
     assert lines[-3:] == ["examples:", *(f"  python -m bench {verb} {words}".rstrip() for words in EXAMPLES[verb])]
 
 
-@pytest.mark.parametrize(("ask", "near"), [
-    (lambda: listed("sslm-prob", (), ("sslm", "sslm-probe"), "--methods"), "sslm-probe"),
-    (lambda: listed("sagital", (), ("axial", "sagittal"), "--planes"), "sagittal"),
-    (lambda: preset("cpo"), "cpu"), (lambda: preset("cpu", "downstream.epoch=3"), "downstream.epochs"),
-    (lambda: preset("cpu", "downsteam.epochs=3"), "downstream"), (lambda: size("w9"), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ask", "near"),
+    [
+        (lambda: listed("sslm-prob", (), ("sslm", "sslm-probe"), "--methods"), "sslm-probe"),
+        (lambda: listed("sagital", (), ("axial", "sagittal"), "--planes"), "sagittal"),
+        (lambda: preset("cpo"), "cpu"),
+        (lambda: preset("cpu", "downstream.epoch=3"), "downstream.epochs"),
+        (lambda: preset("cpu", "downsteam.epochs=3"), "downstream"),
+        (lambda: size("w9"), None),
+    ],
+)
 def test_an_unknown_name_is_answered_with_the_nearest(ask, near):
     with pytest.raises(UserError) as told:
         ask()
@@ -74,4 +88,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(ask, near):
 def test_an_unknown_verb_or_study_is_answered_with_the_nearest(capsys):
     assert main(["comparee"]) == 2 and main(["ablate", "layr"]) == 2
     assert "layer" in STUDIES
-    assert [line.rpartition("did you mean ")[2] for line in capsys.readouterr().err.splitlines()] == ["compare?", "layer?"]
+    assert [line.rpartition("did you mean ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "compare?",
+        "layer?",
+    ]

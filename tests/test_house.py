@@ -9,7 +9,18 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY = {
     "sslm_core": {"torch", "numpy"},
     "baselines": {"sslm_core", "torch", "numpy"},
-    "bench": {"baselines", "sslm_core", "torch", "numpy", "sklearn", "scipy", "tqdm", "matplotlib", "threadpoolctl", "pytest_benchmark"},
+    "bench": {
+        "baselines",
+        "sslm_core",
+        "torch",
+        "numpy",
+        "sklearn",
+        "scipy",
+        "tqdm",
+        "matplotlib",
+        "threadpoolctl",
+        "pytest_benchmark",
+    },
 }
 
 ALSO = {"bench/speed/opponents.py": {"kornia", "monai"}}  # what speed is measured against
@@ -30,7 +41,13 @@ def test_imports_run_down():
         files = list((ROOT / floor).rglob("*.py"))
         assert files
         for path in files:
-            odd = imports(path) - allowed - ALSO.get(str(path.relative_to(ROOT)), set()) - {floor} - set(sys.stdlib_module_names)
+            odd = (
+                imports(path)
+                - allowed
+                - ALSO.get(str(path.relative_to(ROOT)), set())
+                - {floor}
+                - set(sys.stdlib_module_names)
+            )
             assert not odd, f"{path.relative_to(ROOT)} imports {odd}"
 
 
@@ -82,11 +99,16 @@ def broken(root: Path) -> list[str]:
 
 
 def test_rooms_of_bench_import_only_what_the_table_allows(tmp_path):
-    assert {path.name for path in (ROOT / "bench").iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+    assert {path.name for path in (ROOT / "bench").iterdir() if path.is_dir() and path.name != "__pycache__"} == set(
+        ROOMS
+    )
     assert broken(ROOT / "bench") == []
     copy = tmp_path / "bench"
     shutil.copytree(ROOT / "bench", copy)
-    for room, planted in (("stats", "from ..store import results"), ("run", "def f():\n    from ..report.table import table")):
+    for room, planted in (
+        ("stats", "from ..store import results"),
+        ("run", "def f():\n    from ..report.table import table"),
+    ):
         (copy / room / "planted.py").write_text(planted + "\n")
         assert [line.partition(" ")[0] for line in broken(copy)] == [f"{room}.planted"]
         (copy / room / "planted.py").unlink()
@@ -96,7 +118,10 @@ def test_no_module_waits_for_itself():
     """Else a verb starts or fails by which module happens to be imported first."""
     for floor in MAY:
         root = ROOT / floor
-        left = {".".join(path.relative_to(root).with_suffix("").parts): needs(path, root, lazy=False) for path in root.rglob("*.py")}
+        left = {
+            ".".join(path.relative_to(root).with_suffix("").parts): needs(path, root, lazy=False)
+            for path in root.rglob("*.py")
+        }
         assert len(left) > 3
         while ready := [name for name, wanted in left.items() if not wanted & left.keys()]:
             for name in ready:

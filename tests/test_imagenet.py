@@ -45,7 +45,8 @@ def test_folded_norm_is_the_norm():
 
 
 def test_frames_become_maps_whatever_stands_beside_them():
-    """Gray -1 and 1 are 0 and 255 in three equal channels; small frames are enlarged, and no frame's maps depend on another's."""
+    """Gray -1 and 1 are 0 and 255 in three equal channels; small frames are enlarged, and no frame's maps depend on
+    another's."""
     backbone = imagenet.efficientnet_lite0().eval()
     x = torch.rand(10, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
@@ -75,16 +76,22 @@ def weights_file(folder, name: str, net: torch.nn.Module):
     return path.rename(folder / f"{name}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
 
 
-@pytest.mark.parametrize("name, kind, parameters, key, shape", [
-    ("resnet18", imagenet.ResNet18, 11_689_512, "layer2.0.downsample.0.weight", (128, 64, 1, 1)),
-    ("alexnet", imagenet.AlexNet, 61_100_840, "features.10.weight", (256, 256, 3, 3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, kind, parameters, key, shape",
+    [
+        ("resnet18", imagenet.ResNet18, 11_689_512, "layer2.0.downsample.0.weight", (128, 64, 1, 1)),
+        ("alexnet", imagenet.AlexNet, 61_100_840, "features.10.weight", (256, 256, 3, 3)),
+    ],
+)
 def test_torchvision_files_are_found_checked_and_read(tmp_path, monkeypatch, name, kind, parameters, key, shape):
     with torch.device("meta"):
         net = kind()
-    assert sum(p.numel() for p in net.parameters()) == parameters and net.state_dict()[key].shape == shape  # torchvision's
+    # torchvision's
+    assert sum(p.numel() for p in net.parameters()) == parameters and net.state_dict()[key].shape == shape
     monkeypatch.setenv(imagenet.WEIGHTS, str(tmp_path))
-    with pytest.raises(UserError, match=f"no weights file {imagenet.PUBLISHED[name]} in {tmp_path}.*{imagenet.WEIGHTS}"):
+    with pytest.raises(
+        UserError, match=f"no weights file {imagenet.PUBLISHED[name]} in {tmp_path}.*{imagenet.WEIGHTS}"
+    ):
         getattr(imagenet, name)()
     if name == "alexnet":
         monkeypatch.setattr(kind, "__init__", slim_alexnet)  # 244 MB of classifier would be written for nothing

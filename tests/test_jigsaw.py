@@ -22,7 +22,9 @@ def test_permutations_are_distinct_with_the_identity(choice):
     rows = permutation_set(9, 200, 3, choice)
     assert rows.shape == (200, 9) and rows[0].tolist() == list(range(9))
     assert len(torch.unique(rows, dim=0)) == 200 and (rows.sort(1).values == torch.arange(9)).all()
-    assert torch.equal(rows, permutation_set(9, 200, 3, choice)) and not torch.equal(rows, permutation_set(9, 200, 4, choice))
+    assert torch.equal(rows, permutation_set(9, 200, 3, choice)) and not torch.equal(
+        rows, permutation_set(9, 200, 4, choice)
+    )
 
 
 def test_no_more_permutations_than_there_are():
@@ -62,13 +64,17 @@ def test_unpermuting_restores_the_frame():
     for patches, target in zip(x, y):
         restored = torch.empty_like(patches)
         restored[task.permutations[target]] = patches
-        assert torch.allclose((restored + 1) * 127.5, torch.arange(9)[:, None, None] * 25.0 + torch.zeros(64, 64), atol=1e-3)
+        assert torch.allclose(
+            (restored + 1) * 127.5, torch.arange(9)[:, None, None] * 25.0 + torch.zeros(64, 64), atol=1e-3
+        )
 
 
 def test_crops_start_at_the_ten_published_offsets():
     row = torch.arange(256, dtype=torch.uint8)[None, :, None].expand(1, 256, 256).contiguous()
     task = Jigsaw(JigsawConfig(), 256, 0)
-    at = task.cut(FrameStore(row, torch.tensor([0, 1])), torch.zeros(300, dtype=torch.long), task.corners(300, draw()))[:, :, 0, 0].long()
+    at = task.cut(FrameStore(row, torch.tensor([0, 1])), torch.zeros(300, dtype=torch.long), task.corners(300, draw()))[
+        :, :, 0, 0
+    ].long()
     offsets = at - torch.arange(3).repeat_interleave(3) * 85
     assert sorted(offsets.unique().tolist()) == list(range(10))
 
@@ -76,7 +82,12 @@ def test_crops_start_at_the_ten_published_offsets():
 @pytest.mark.parametrize("frame", [64, 256])
 def test_a_batch_is_what_its_parts_give_one_after_another(frame):
     """Cut, permute, sample, scale, each on its own: the batch, which does them together, has the same bits."""
-    task, frames, together, apart = Jigsaw(JigsawConfig(permutations=30), frame, 0), torch.tensor([5, 0, 3, 3]), draw(), draw()
+    task, frames, together, apart = (
+        Jigsaw(JigsawConfig(permutations=30), frame, 0),
+        torch.tensor([5, 0, 3, 3]),
+        draw(),
+        draw(),
+    )
     data = store(frame).data[:, :, : frame - 3]  # rows that do not follow one another in memory
     x, y = task.batch(FrameStore(data, torch.tensor([0, 6])), frames, together, train=True)
     at = task.corners(4, apart)

@@ -1,4 +1,5 @@
-"""A process killed with SIGKILL anywhere, and started again until it ends, leaves the weights and scores of one never killed."""
+"""A process killed with SIGKILL anywhere, and started again until it ends, leaves the weights and scores of one never
+killed."""
 
 import os
 import random
@@ -41,22 +42,26 @@ train, _ = read_exams(data)
 store, truth = load_frames(train, "sagittal", 32), torch.tensor(train.truth, dtype=torch.float32)
 encoder = pretext(CONFIG, store, FIT, TUNE, 0, told, Resume(out / "pretext.ckpt", {}, 0)).encoder
 moving = copy.deepcopy(encoder)
-frozen, scores = diagnose(CONFIG, encoder, 16, store, truth, FIT, TUNE, 0, progress=told, cache=Cache(out / "features", 10**7, "x"),
-                          resume=Resume(out / "head.ckpt", {}, 0))
+frozen, scores = diagnose(CONFIG, encoder, 16, store, truth, FIT, TUNE, 0, progress=told,
+                          cache=Cache(out / "features", 10**7, "x"), resume=Resume(out / "head.ckpt", {}, 0))
 tuned, others = finetune(CONFIG, moving, 16, store, truth, FIT, TUNE, 0, progress=told,
                          resume=Resume(out / "end.ckpt", {}, 0))
-save(out / "result.pt", {"weights": tuned.model.state_dict(), "scores": [scores, others], "head": frozen.model.state_dict()})
+parts = {"weights": tuned.model.state_dict(), "head": frozen.model.state_dict()}
+save(out / "result.pt", parts | {"scores": [scores, others]})
 """
 
 
 def start(data: Path, out: Path) -> subprocess.Popen:
     out.mkdir(exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", WORK, str(data), str(out)], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", WORK, str(data), str(out)], stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def killed_then_finished(data: Path, out: Path, pause: random.Random, at: list[str]) -> int:
-    """Kill the work once in each part of `at`, at a random moment of it; then let it end. Returns how often it was killed."""
+    """Kill the work once in each part of `at`, at a random moment of it; then let it end. Returns how often it was
+    killed."""
     kills = 0
     for part in [*at, None]:
         work, steps = start(data, out), pause.randint(0, 5)
@@ -82,6 +87,11 @@ def same(a, b) -> bool:
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_anywhere_ends_the_same(exams_folder, tmp_path, seed):
     start(exams_folder, tmp_path / "whole").communicate()
-    assert killed_then_finished(exams_folder, tmp_path / "killed", random.Random(seed), ["pretext", "features", "downstream"]) == 3
+    assert (
+        killed_then_finished(
+            exams_folder, tmp_path / "killed", random.Random(seed), ["pretext", "features", "downstream"]
+        )
+        == 3
+    )
     assert same(load(tmp_path / "whole" / "result.pt"), load(tmp_path / "killed" / "result.pt"))
     assert not list((tmp_path / "killed").rglob(".*.tmp"))

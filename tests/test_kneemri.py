@@ -56,8 +56,26 @@ def test_the_held_out_folders_choose(knees):
 def test_a_run_on_it(knees, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
     before = {path: path.stat().st_mtime_ns for path in [knees, *knees.rglob("*")]}
-    assert main(["run", "--preset", "tiny", "--data", str(knees), "--methods", "random", "--device", "cpu",
-                 "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results.csv")]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "run",
+                "--preset",
+                "tiny",
+                "--data",
+                str(knees),
+                "--methods",
+                "random",
+                "--device",
+                "cpu",
+                "--out",
+                str(tmp_path / "runs"),
+                "--results",
+                str(tmp_path / "results.csv"),
+            ]
+        )
+        == 0
+    )
     assert "AUC acl" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in [knees, *knees.rglob("*")]} == before
 

@@ -85,7 +85,8 @@ def test_the_fitted_model_has_the_temperature_that_tune_chose(exams_folder):
     config = replace(CONFIG, downstream=replace(CONFIG.downstream, tune_clips=2))
     fitted, scores = diagnose(config, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0)
     assert fitted.best["temperature"] != 1
-    assert float(bce(torch.logit(scores), truth[TUNE])) == pytest.approx(fitted.best["tune_loss"], abs=0.02)  # clips are averaged after it
+    # clips are averaged after it
+    assert float(bce(torch.logit(scores), truth[TUNE])) == pytest.approx(fitted.best["tune_loss"], abs=0.02)
 
 
 def test_a_head_learns_from_the_exams_it_is_given_whatever_maps_stand_beside(exams_folder):
@@ -171,7 +172,10 @@ def test_a_streamed_store_gives_what_a_resident_one_gives(exams_folder):
     first, second = (pretext(CONFIG, store, FIT, TUNE, 0) for store in (resident, streamed))
     assert same(first.encoder.state_dict(), second.encoder.state_dict())
     for train in (diagnose, finetune):
-        one, other = (train(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0) for store in (resident, streamed))
+        one, other = (
+            train(CONFIG, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0)
+            for store in (resident, streamed)
+        )
         assert torch.equal(one[1], other[1]) and one[0].best["fit_loss"] == other[0].best["fit_loss"]
     one, other = (random_weights(CONFIG, Jigsaw(CONFIG.jigsaw, 32, 0), store, FIT, 0) for store in (resident, streamed))
     assert same(one.state_dict(), other.state_dict())
@@ -183,6 +187,8 @@ def test_heads_start_at_the_best_constant():
     start_at_prior(head, constant(truth))
     last = [m for m in head.modules() if isinstance(m, torch.nn.Linear)][-1]
     assert torch.sigmoid(last.bias[0]).item() == pytest.approx(0.25, abs=1e-3)  # the prevalence
-    assert last.bias[1] < -4 and last.bias[2] > 4 and last.bias.abs().max() <= 6  # one class alone: far off, not endless
-    start_at_prior(head, constant(truth, bce, lambda truth: 1 + 2 * truth[:, 0]))  # positives drawn three times as often: half of the draws
+    # one class alone: far off, not endless
+    assert last.bias[1] < -4 and last.bias[2] > 4 and last.bias.abs().max() <= 6
+    # positives drawn three times as often: half of the draws
+    start_at_prior(head, constant(truth, bce, lambda truth: 1 + 2 * truth[:, 0]))
     assert torch.sigmoid(last.bias[0]).item() == pytest.approx(0.5, abs=1e-3)

@@ -1,4 +1,5 @@
 """Figures against arithmetic done by hand. An exam is called positive when score >= threshold."""
+
 import numpy as np
 import pytest
 from scipy.stats.mstats import hdquantiles
@@ -6,9 +7,9 @@ from sklearn.metrics import roc_auc_score
 
 from bench.stats import metrics, operating
 
-NEGATIVES = [.01, .02, .03, .04, .05, .06, .07, .08, .30, .60]
-POSITIVES = [.20, .50, .70]
-HEADLINE = float(hdquantiles(NEGATIVES, [.9])[0])
+NEGATIVES = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.30, 0.60]
+POSITIVES = [0.20, 0.50, 0.70]
+HEADLINE = float(hdquantiles(NEGATIVES, [0.9])[0])
 
 
 def column(values) -> np.ndarray:
@@ -29,27 +30,27 @@ def one_label(truth, score, minority=1, operating=None):
 
 def test_auc_counts_a_tie_as_half():
     # positives .5 .8 .2 against negatives .2 .5: (1 + 1/2) + (1 + 1) + (1/2 + 0) = 4 of 6 pairs
-    assert one_label([0, 0, 1, 1, 1], [.2, .5, .5, .8, .2])[0]["auc"] == pytest.approx(4 / 6)
+    assert one_label([0, 0, 1, 1, 1], [0.2, 0.5, 0.5, 0.8, 0.2])[0]["auc"] == pytest.approx(4 / 6)
 
 
 def test_average_precision_brier_and_calibration_error():
-    value, _ = one_label([1, 0, 1, 0], [.9, .8, .7, .1])
-    assert value["ap"] == pytest.approx(5 / 6)          # recall 1/2 at precision 1, then 1/2 at 2/3
-    assert value["brier"] == pytest.approx(.1875)       # (.01 + .64 + .09 + .01) / 4
-    assert value["ece"] == pytest.approx(.325)          # four bins of one exam: (.1 + .8 + .3 + .1) / 4
+    value, _ = one_label([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
+    assert value["ap"] == pytest.approx(5 / 6)  # recall 1/2 at precision 1, then 1/2 at 2/3
+    assert value["brier"] == pytest.approx(0.1875)  # (.01 + .64 + .09 + .01) / 4
+    assert value["ece"] == pytest.approx(0.325)  # four bins of one exam: (.1 + .8 + .3 + .1) / 4
 
 
 def test_calibration_error_compares_means_within_a_bin():
     # bin [.7, .8): mean score .75, share 1/2, gap .25, 2 of 4 exams; bin [.9, 1]: mean .95, share 1, gap .05, 2 of 4
-    truth, score = np.array([1, 0, 1, 1]), np.array([.72, .78, .9, 1.])
-    assert metrics.expected_calibration_error(truth, score) == pytest.approx(.5 * .25 + .5 * .05)
+    truth, score = np.array([1, 0, 1, 1]), np.array([0.72, 0.78, 0.9, 1.0])
+    assert metrics.expected_calibration_error(truth, score) == pytest.approx(0.5 * 0.25 + 0.5 * 0.05)
 
 
 def test_thresholds_of_a_positive_minority():
     # balanced: t = (.08 + .20) / 2 keeps 8/10 and finds 3/3, sum 1.8; t = .40 gives .9 + .667, less
     chosen = metrics.choose(*tune_set(), [1])
     assert chosen.threshold == pytest.approx((HEADLINE,), abs=1e-4)
-    assert chosen.threshold_bal == pytest.approx((.14,))
+    assert chosen.threshold_bal == pytest.approx((0.14,))
     assert chosen.prior == pytest.approx((3 / 13,))
 
 
@@ -57,11 +58,12 @@ def test_a_negative_minority_is_the_mirror_image():
     truth, score = tune_set()
     mirrored = metrics.choose(1 - truth, 1 - score, [0])
     assert mirrored.threshold == pytest.approx((1 - HEADLINE,), abs=1e-4)
-    assert mirrored.threshold_bal == pytest.approx((.86,))
-    straight, _ = one_label([1, 1, 1, 0, 0], [.45, .46, .9, .2, .47])
-    turned, _ = one_label([0, 0, 0, 1, 1], [.55, .54, .1, .8, .53], minority=0, operating=mirrored)
-    assert straight["minority_recall"] == turned["minority_recall"] == pytest.approx(2 / 3)     # .46 and .9 reach HEADLINE
-    assert straight["majority_recall"] == turned["majority_recall"] == pytest.approx(1 / 2)     # .47 does too
+    assert mirrored.threshold_bal == pytest.approx((0.86,))
+    straight, _ = one_label([1, 1, 1, 0, 0], [0.45, 0.46, 0.9, 0.2, 0.47])
+    turned, _ = one_label([0, 0, 0, 1, 1], [0.55, 0.54, 0.1, 0.8, 0.53], minority=0, operating=mirrored)
+    # .46 and .9 reach HEADLINE
+    assert straight["minority_recall"] == turned["minority_recall"] == pytest.approx(2 / 3)
+    assert straight["majority_recall"] == turned["majority_recall"] == pytest.approx(1 / 2)  # .47 does too
     assert straight["minority_recall_bal"] == turned["minority_recall_bal"] == 1
     assert straight["majority_recall_bal"] == turned["majority_recall_bal"] == 0
     for kind in ("minority_recall_em", "majority_recall_em", "auc", "brier"):
@@ -70,10 +72,10 @@ def test_a_negative_minority_is_the_mirror_image():
 
 def test_recalls_at_one_half_name_the_right_class():
     # at 0.5: positives .5 and .9 of three are called so (0.5 counts as positive), negatives .2 and .4 of three are not
-    value, _ = one_label([1, 1, 1, 0, 0, 0], [.5, .9, .3, .2, .4, .8], minority=0)
+    value, _ = one_label([1, 1, 1, 0, 0, 0], [0.5, 0.9, 0.3, 0.2, 0.4, 0.8], minority=0)
     assert value["sensitivity"] == value["majority_recall_50"] == pytest.approx(2 / 3)
     assert value["specificity"] == value["minority_recall_50"] == pytest.approx(2 / 3)
-    value, _ = one_label([1, 1, 0], [.5, .9, .8], minority=0)
+    value, _ = one_label([1, 1, 0], [0.5, 0.9, 0.8], minority=0)
     assert (value["minority_recall_50"], value["majority_recall_50"]) == (0, 1)
 
 
@@ -85,14 +87,14 @@ def test_the_headline_threshold_keeps_ninety_percent(minority):
         truth, score = (np.arange(60) % 4 == 0) == (minority == 1), rng.normal(size=1060)
         cut = operating.threshold(truth.astype(int), score[:60], minority)[0]
         kept.append(((score[60:] >= cut) != (minority == 1)).mean())
-    assert np.mean(kept) == pytest.approx(.9, abs=.01)
+    assert np.mean(kept) == pytest.approx(0.9, abs=0.01)
 
 
 def test_scores_that_all_tie_find_nobody():
     truth, score = tune_set()
-    chosen = metrics.choose(truth, np.full_like(score, .5), [1])
-    assert chosen.threshold == chosen.threshold_bal == (np.nextafter(.5, 1),)       # all kept, none found
-    value, _ = one_label([0, 1, 1], [.5, .5, .5], operating=chosen)
+    chosen = metrics.choose(truth, np.full_like(score, 0.5), [1])
+    assert chosen.threshold == chosen.threshold_bal == (np.nextafter(0.5, 1),)  # all kept, none found
+    value, _ = one_label([0, 1, 1], [0.5, 0.5, 0.5], operating=chosen)
     assert (value["minority_recall"], value["minority_recall_em"], value["majority_recall_em"]) == (0, 0, 1)
 
 
@@ -113,45 +115,46 @@ def test_macro_is_the_mean_and_undefined_figures_carry_a_reason():
     assert reasons["c"]["majority_recall"] == "on tune: all 30 exams are of class 0"
     assert reasons["macro"]["auc"] == "undefined for c" and np.isnan(values["macro"]["auc"])
     assert values["c"]["specificity"] > 0 and np.isnan(values["c"]["sensitivity"])
-    for name, value in values.items():                  # a reason for each NaN and for nothing else
+    for name, value in values.items():  # a reason for each NaN and for nothing else
         assert set(reasons[name]) == {figure for figure in metrics.FIGURES if np.isnan(value[figure])}
         assert all(reasons[name].values())
 
 
 def test_scores_that_are_nan_or_logits():
-    value, reason = one_label([0, 1, 1], [.1, np.nan, .9])
+    value, reason = one_label([0, 1, 1], [0.1, np.nan, 0.9])
     assert np.isnan(value["auc"]) and np.isnan(value["brier"]) and np.isnan(value["minority_recall_50"])
     assert reason["auc"] == "1 of 3 scores are not finite" and "threshold" not in reason
     with pytest.raises(ValueError, match="probabilities, found -2 to 3: logits"):
         one_label([0, 1, 1], [-2, 3, 1])
     with pytest.raises(ValueError, match="0 and 1 only"):
-        one_label([0, 1, 2], [.1, .2, .3])
+        one_label([0, 1, 2], [0.1, 0.2, 0.3])
 
 
 # ---- prevalence ----------------------------------------------------------------------------------
 
+
 def two_valued(high: int, of: int) -> np.ndarray:
     """Scores .8 and .2, calibrated at prevalence 1/2: P(.8 | positive) = .8 and P(.8 | negative) = .2."""
-    return np.array([.8] * high + [.2] * (of - high))
+    return np.array([0.8] * high + [0.2] * (of - high))
 
 
 def test_saerens_by_hand():
     # a share f of .8 means .8 q + .2 (1 - q) = f; f = .35 gives q = .25
-    corrected, q = metrics.saerens(two_valued(35, 100), .5)
-    assert q == pytest.approx(.25)
-    assert corrected[0] == pytest.approx(4 / 7)         # .25 x .8 / (.25 x .8 + .75 x .2)
-    assert corrected[-1] == pytest.approx(1 / 13)       # .25 x .2 / (.25 x .2 + .75 x .8)
-    assert metrics.saerens(two_valued(50, 100), .5)[1] == .5            # nothing shifted
-    assert metrics.saerens(two_valued(10, 100), .5)[1] == pytest.approx(0, abs=1e-9)    # below .2: none
+    corrected, q = metrics.saerens(two_valued(35, 100), 0.5)
+    assert q == pytest.approx(0.25)
+    assert corrected[0] == pytest.approx(4 / 7)  # .25 x .8 / (.25 x .8 + .75 x .2)
+    assert corrected[-1] == pytest.approx(1 / 13)  # .25 x .2 / (.25 x .2 + .75 x .8)
+    assert metrics.saerens(two_valued(50, 100), 0.5)[1] == 0.5  # nothing shifted
+    assert metrics.saerens(two_valued(10, 100), 0.5)[1] == pytest.approx(0, abs=1e-9)  # below .2: none
     # f = .46 gives q = .43, gain 46 log .92 + 54 log 1.08 = .32, twice that below 3.84: no change can be told
-    assert metrics.saerens(two_valued(46, 100), .5)[1] == .5
-    assert metrics.saerens(np.full(99, .3001), .3)[1] == .3             # scores that say nothing
+    assert metrics.saerens(two_valued(46, 100), 0.5)[1] == 0.5
+    assert metrics.saerens(np.full(99, 0.3001), 0.3)[1] == 0.3  # scores that say nothing
     with pytest.raises(ValueError, match="prior"):
-        metrics.saerens(np.array([.3]), 0)
+        metrics.saerens(np.array([0.3]), 0)
 
 
 def test_saerens_is_the_fixed_point_of_em():
-    score, prior = np.random.default_rng(0).beta(1, 2, 400), .4
+    score, prior = np.random.default_rng(0).beta(1, 2, 400), 0.4
     q = prior
     for _ in range(5000):
         positive, negative = q / prior * score, (1 - q) / (1 - prior) * (1 - score)
@@ -166,22 +169,22 @@ def test_correction_keeps_the_headline_and_moves_one_half():
 
     def draw(exams, prevalence):
         truth = (rng.random((exams, 1)) < prevalence).astype(int)
-        return truth, 1 / (1 + np.exp(-(2 * (rng.normal(size=truth.shape) + 2 * truth - 1) + np.log(.2 / .8))))
+        return truth, 1 / (1 + np.exp(-(2 * (rng.normal(size=truth.shape) + 2 * truth - 1) + np.log(0.2 / 0.8))))
 
-    tune, (truth, score) = draw(3000, .2), draw(3000, .5)
+    tune, (truth, score) = draw(3000, 0.2), draw(3000, 0.5)
     chosen = metrics.choose(*tune, [1])
     value = metrics.figures(truth, score, ["acl"], [1], chosen)[0]["acl"]
-    assert value["minority_recall_50"] == pytest.approx(.62, abs=.04)   # P(z > -1 + log(4) / 2) = P(z > -.31)
-    assert value["minority_recall_em"] == pytest.approx(.84, abs=.04)   # P(z > -1): the best rule at prevalence 1/2
-    assert value["majority_recall"] == pytest.approx(.90, abs=.03)      # holds although the prevalence moved
-    corrected, q = metrics.saerens(score[:, 0], .2)
-    assert q == pytest.approx(.5, abs=.03)
-    assert (np.diff(corrected[np.argsort(score[:, 0])]) >= 0).all()     # monotone: a mapped threshold changes no call
+    assert value["minority_recall_50"] == pytest.approx(0.62, abs=0.04)  # P(z > -1 + log(4) / 2) = P(z > -.31)
+    assert value["minority_recall_em"] == pytest.approx(0.84, abs=0.04)  # P(z > -1): the best rule at prevalence 1/2
+    assert value["majority_recall"] == pytest.approx(0.90, abs=0.03)  # holds although the prevalence moved
+    corrected, q = metrics.saerens(score[:, 0], 0.2)
+    assert q == pytest.approx(0.5, abs=0.03)
+    assert (np.diff(corrected[np.argsort(score[:, 0])]) >= 0).all()  # monotone: a mapped threshold changes no call
 
 
 def test_shift_speaks_in_one_sentence():
-    before = np.repeat([[0, 1], [1, 1], [0, 0], [0, 0], [0, 1]], 200, axis=0)       # .2 and .6 of 1,000
-    after = np.repeat([[0, 1], [1, 1], [1, 0], [0, 0], [0, 1]], 24, axis=0)         # .4 and .6 of 120
+    before = np.repeat([[0, 1], [1, 1], [0, 0], [0, 0], [0, 1]], 200, axis=0)  # .2 and .6 of 1,000
+    after = np.repeat([[0, 1], [1, 1], [1, 0], [0, 0], [0, 1]], 24, axis=0)  # .4 and .6 of 120
     said = metrics.shift(before, after, ["acl", "meniscus"])
     assert said.startswith("Prevalence shifts") and "(acl 0.20 -> 0.40)" in said
     assert metrics.shift(before, before[::10], ["acl", "meniscus"]).startswith("No shift of prevalence can be told")
@@ -189,10 +192,11 @@ def test_shift_speaks_in_one_sentence():
 
 # ---- ensemble ------------------------------------------------------------------------------------
 
+
 def plane_with(accuracy: float, truth: np.ndarray) -> np.ndarray:
     """Scores .7 for what it calls positive, .3 for the rest, right on the first accuracy x E exams."""
     right = np.arange(len(truth)) < accuracy * len(truth)
-    return np.where(right == (truth[:, 0] == 1), .7, .3)[:, None]
+    return np.where(right == (truth[:, 0] == 1), 0.7, 0.3)[:, None]
 
 
 def weigh(**accuracies):
@@ -205,26 +209,26 @@ def weigh(**accuracies):
 
 
 def test_log_odds_weights_and_their_clamps():
-    assert weigh(axial=.9, sagittal=.75) == pytest.approx([2 / 3, 1 / 3])           # log 9 = 2 log 3
-    assert weigh(axial=.9, sagittal=.5, coronal=.2) == [1, 0, 0]                    # at and below 1/2: none
-    assert weigh(axial=.5, sagittal=.3) == [.5, .5]                                 # all none: alike
-    perfect = np.log(39) / (np.log(39) + np.log(3))                                 # 1 - 1/40 against 3/4
-    assert weigh(axial=1, sagittal=.75) == pytest.approx([perfect, 1 - perfect])
+    assert weigh(axial=0.9, sagittal=0.75) == pytest.approx([2 / 3, 1 / 3])  # log 9 = 2 log 3
+    assert weigh(axial=0.9, sagittal=0.5, coronal=0.2) == [1, 0, 0]  # at and below 1/2: none
+    assert weigh(axial=0.5, sagittal=0.3) == [0.5, 0.5]  # all none: alike
+    perfect = np.log(39) / (np.log(39) + np.log(3))  # 1 - 1/40 against 3/4
+    assert weigh(axial=1, sagittal=0.75) == pytest.approx([perfect, 1 - perfect])
 
 
 def test_logistic_ensemble_is_cross_fitted():
     rng = np.random.default_rng(0)
-    truth = (rng.random((80, 2)) < .4).astype(int)
+    truth = (rng.random((80, 2)) < 0.4).astype(int)
     noise = {f"plane {p}": rng.random((80, 2)) for p in range(15)}
     crossed, seen, weights = metrics.ensemble(truth, noise, noise, "logistic")
     assert list(weights) == [*sorted(noise), "intercept"] and weights["intercept"].shape == (2,)
-    for k in range(2):                                  # planes that know nothing: only a fit on the labels can tell
-        assert roc_auc_score(truth[:, k], seen[:, k]) > .7 and roc_auc_score(truth[:, k], crossed[:, k]) < .6
+    for k in range(2):  # planes that know nothing: only a fit on the labels can tell
+        assert roc_auc_score(truth[:, k], seen[:, k]) > 0.7 and roc_auc_score(truth[:, k], crossed[:, k]) < 0.6
 
-    told = dict(noise, axial=.2 + .6 * truth + .2 * rng.random((80, 2)))
+    told = dict(noise, axial=0.2 + 0.6 * truth + 0.2 * rng.random((80, 2)))
     crossed, _, weights = metrics.ensemble(truth, told, told, "logistic")
     assert all((weights["axial"] > 5 * np.abs(weights[plane])).all() for plane in noise)
-    assert all(roc_auc_score(truth[:, k], crossed[:, k]) > .95 for k in range(2))
+    assert all(roc_auc_score(truth[:, k], crossed[:, k]) > 0.95 for k in range(2))
 
 
 def test_ensembles_that_cannot_be():
@@ -245,9 +249,11 @@ def test_ensembles_that_cannot_be():
 def test_reported_labels_choose_nothing():
     """Permuting the reported labels moves figures, but no threshold, calibration or weight."""
     rng = np.random.default_rng(0)
-    tune_truth, truth = ((rng.random((n, 3)) < [.8, .2, .4]).astype(int) for n in (90, 60))
-    tune_scores, scores = ({plane: np.clip(.3 * t + .7 * rng.random(t.shape), 0, 1) for plane in ("axial", "coronal")}
-                           for t in (tune_truth, truth))
+    tune_truth, truth = ((rng.random((n, 3)) < [0.8, 0.2, 0.4]).astype(int) for n in (90, 60))
+    tune_scores, scores = (
+        {plane: np.clip(0.3 * t + 0.7 * rng.random(t.shape), 0, 1) for plane in ("axial", "coronal")}
+        for t in (tune_truth, truth)
+    )
     told = []
     for reported in (truth, rng.permutation(truth)):
         for how in ("log-odds", "logistic"):

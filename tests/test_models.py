@@ -15,13 +15,33 @@ from sslm_core.frames import load_frames
 from tests.conftest import LABELS
 from tests.tools.tiny import TINY
 
-METHODS = ("sslm", "sslm-probe", "random", "supervised", "supervised-small", "imagenet-probe", "imagenet-finetuned", "sslm-effective")
+METHODS = (
+    "sslm",
+    "sslm-probe",
+    "random",
+    "supervised",
+    "supervised-small",
+    "imagenet-probe",
+    "imagenet-finetuned",
+    "sslm-effective",
+)
 
 
 @pytest.fixture(scope="module")
 def cells(exams_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
-    words = ["--data", str(exams_folder), "--methods", ",".join(METHODS), "--planes", "axial", "--device", "cpu", "--jobs", "2"]
+    words = [
+        "--data",
+        str(exams_folder),
+        "--methods",
+        ",".join(METHODS),
+        "--planes",
+        "axial",
+        "--device",
+        "cpu",
+        "--jobs",
+        "2",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "tiny", TINY)
         assert main(["run", "--preset", "tiny", "--out", str(out), "--results", str(out / "r.csv"), *words]) == 0
@@ -44,12 +64,19 @@ def test_a_stored_model_scores_as_it_did(cells, exams_folder, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_where_any_method_looks_can_be_asked(cells, exams_folder, method):
     found, exams = stored(cells[method]), read_split(exams_folder, "valid")
-    terms = (load_frames(exams, "axial", found.frame), torch.arange(3), found.config.clip, found.config.downstream, found.record["seed"])
+    terms = (
+        load_frames(exams, "axial", found.frame),
+        torch.arange(3),
+        found.config.clip,
+        found.config.downstream,
+        found.record["seed"],
+    )
     scores = predict(found.model, *terms)
     for layer in ("auto", "encoder"):
         looks = list(gradcam(found.model, *terms, layer))
         assert all(look.evidence[0, 0].numel() > 1 for look in looks) and any(look.evidence.max() > 0 for look in looks)
-        assert torch.allclose(torch.stack([look.scores for look in looks]), scores, atol=2e-3)  # predict's maps are rounded
+        # predict's maps are rounded
+        assert torch.allclose(torch.stack([look.scores for look in looks]), scores, atol=2e-3)
 
 
 def test_cells_with_one_frozen_backbone_share_its_file(cells):

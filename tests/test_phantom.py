@@ -68,7 +68,7 @@ def test_seed_split_and_number_matter(made):
     one = np.load(made / "train" / "axial" / "0000.npy")
     for other in (made / "train" / "axial" / "0001.npy", made / "valid" / "axial" / "0000.npy"):
         other = np.load(other)
-        assert one.shape != other.shape or (one != other).mean() > .5
+        assert one.shape != other.shape or (one != other).mean() > 0.5
 
 
 def test_labels_follow_mrnets_frequencies_in_any_prefix():
@@ -76,10 +76,10 @@ def test_labels_follow_mrnets_frequencies_in_any_prefix():
         share = np.array(counts) / sum(counts)
         for n in (60, 240, 1000):
             joint = [tuple(labels_of(3, split, i).values()) for i in range(n)]
-            assert all(row[0] >= max(row[1:]) for row in joint)        # a tear implies abnormal
+            assert all(row[0] >= max(row[1:]) for row in joint)  # a tear implies abnormal
             found = np.array([sum(row == j for row in joint) for j in exams.JOINT]) / n
-            assert np.abs(found - share).max() < 3 / n + .01
-        assert len(set(joint[:12])) > 2                                 # not sorted by label
+            assert np.abs(found - share).max() < 3 / n + 0.01
+        assert len(set(joint[:12])) > 2  # not sorted by label
 
 
 def test_frames_have_mrnets_range_and_mean():
@@ -112,7 +112,7 @@ def test_torn_ligament_lies_in_the_notch(torn):
         where = np.argwhere(masks[plane]["acl"])
         (low, high) = zip(*boxes[plane]["notch"])
         inside = np.all((where >= np.array(low) - 2) & (where < np.array(high) + 2), axis=1)
-        assert len(where) and inside.mean() > .7
+        assert len(where) and inside.mean() > 0.7
 
 
 def test_boxes_are_inside_the_frame_and_left_and_right_knees_occur():
@@ -130,7 +130,7 @@ def test_boxes_are_inside_the_frame_and_left_and_right_knees_occur():
 def test_smaller_frames_show_the_same_anatomy():
     large, small = (exam(5, "train", 1, s)[0]["coronal"].astype(float) for s in (128, 32))
     large = large.reshape(len(large), 32, 4, 32, 4).mean((2, 4))
-    assert np.corrcoef(large.ravel(), small.ravel())[0, 1] > .95
+    assert np.corrcoef(large.ravel(), small.ravel())[0, 1] > 0.95
 
 
 def test_made_once_and_made_again(tmp_path, monkeypatch):
@@ -140,12 +140,12 @@ def test_made_once_and_made_again(tmp_path, monkeypatch):
     out, small = tmp_path / "data", PhantomConfig(2, 0, 16)
     make(out, small, workers=1, progress=False)
     make(out, small, workers=1, progress=False)
-    assert len(calls) == 2                                             # the second call found it done
+    assert len(calls) == 2  # the second call found it done
     stamp = json.loads((out / "phantom.json").read_text())
     assert stamp["digest"] == digest(small) and stamp["version"] == folder.VERSION
     make(out, PhantomConfig(1, 0, 16, seed=1), workers=1, progress=False)
     assert len(calls) == 3 and len(list(out.glob("train/axial/*.npy"))) == 1
-    assert not list(out.rglob(".*"))                                   # no temporary file is left
+    assert not list(out.rglob(".*"))  # no temporary file is left
 
 
 def test_a_killed_generation_is_continued(tmp_path, monkeypatch):
@@ -238,7 +238,20 @@ def test_a_trained_net_is_scored_on_exams_it_has_not_seen(monkeypatch):
 
 @pytest.mark.slow
 def test_interrupted_it_ends_at_once_and_goes_on(tmp_path):
-    command = [sys.executable, "-m", "bench", "phantom", "--out", str(tmp_path / "data"), "--train", "40", "--valid", "2", "--size", "128"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "phantom",
+        "--out",
+        str(tmp_path / "data"),
+        "--train",
+        "40",
+        "--valid",
+        "2",
+        "--size",
+        "128",
+    ]
     running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     while len(list(tmp_path.glob("data/train/sagittal/*.npy"))) < 3:
         assert running.poll() is None

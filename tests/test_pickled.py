@@ -1,4 +1,5 @@
-"""Arrays out of pickles: those that numpy writes are read as pickle itself would, everything else is refused by name and nothing runs."""
+"""Arrays out of pickles: those that numpy writes are read as pickle itself would, everything else is refused by name
+and nothing runs."""
 
 import os
 import pickle
@@ -21,11 +22,17 @@ def as_numpy_1(content: bytes) -> bytes:
     old = content
     for name in (b"multiarray", b"numeric"):
         new = b"numpy._core." + name
-        content = content.replace(b"\x8c" + bytes([len(new)]) + new, b"\x8c" + bytes([len(new) - 1]) + b"numpy.core." + name)
+        content = content.replace(
+            b"\x8c" + bytes([len(new)]) + new, b"\x8c" + bytes([len(new) - 1]) + b"numpy.core." + name
+        )
         content = content.replace(b"c" + new, b"cnumpy.core." + name)
     assert content != old
     if content[2:3] == b"\x95":  # the length of the frame
-        content = content[:3] + struct.pack("<Q", struct.unpack("<Q", content[3:11])[0] - len(old) + len(content)) + content[11:]
+        content = (
+            content[:3]
+            + struct.pack("<Q", struct.unpack("<Q", content[3:11])[0] - len(old) + len(content))
+            + content[11:]
+        )
     return content
 
 
@@ -74,23 +81,37 @@ LAUGHS = b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(100))
 HOSTILE = {
     "another callable of numpy": (b"cnumpy\nload\n(S'/etc/passwd'\ntR.", "numpy.load"),
     "an attribute of what is admitted": (b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.", "numpy.ndarray.tofile"),
-    "a module below what is admitted": (b"cnumpy.core.multiarray\nfromfile\n(S'x'\ntR.", "numpy.core.multiarray.fromfile"),
+    "a module below what is admitted": (
+        b"cnumpy.core.multiarray\nfromfile\n(S'x'\ntR.",
+        "numpy.core.multiarray.fromfile",
+    ),
     "a name of two lines": (b"\x80\x04\x8c\x02\x1b[\x8c\x05ev\nal\x93.", "\\x1b[.ev\\nal"),
     "an instance": (b"(S'touch here'\nios\nsystem\n.", "os.system"),
     "an instance, newer": (b"(cos\nsystem\nS'touch here'\no.", "os.system"),
     "a nested call in an array's state": (
-        pickle.dumps(VOLUME, 2).replace(b"cnumpy\ndtype\n", b"cposix\nsystem\nX\x0a\x00\x00\x00touch here\x85Rcnumpy\ndtype\n"),
+        pickle.dumps(VOLUME, 2).replace(
+            b"cnumpy\ndtype\n", b"cposix\nsystem\nX\x0a\x00\x00\x00touch here\x85Rcnumpy\ndtype\n"
+        ),
         "posix.system",
     ),
-    "an array of another class": (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.", "_reconstruct"),
+    "an array of another class": (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
+        "_reconstruct",
+    ),
     "a persistent object": (b"Pname\n.", "PERSID"),
     "an extension": (b"\x80\x02\x82\x01.", "EXT1"),
     "bytes that are not there": (b"\x80\x05\x8e" + HUGE + b"abc.", "damaged"),
     "a byte array that is not there": (b"\x80\x05\x96" + HUGE + b"abc.", "damaged"),
     "a memo at 4 billion": (ARRAY + b"r\xff\xff\xff\xff.", "no array"),
     "a frame that is not there": (b"\x80\x04\x95" + HUGE + b"N.", "no array"),
-    "a shape that fills the memory": (pickle.dumps(VOLUME, 2).replace(b"K\x02K\x03K\x04", b"J\xff\xff\xff\x7f" * 3), "truncated"),
-    "a shape below zero": (pickle.dumps(VOLUME, 2).replace(b"K\x02K\x03K\x04", b"J\xff\xff\xff\xff" * 2 + b"K\x18"), "no shape"),
+    "a shape that fills the memory": (
+        pickle.dumps(VOLUME, 2).replace(b"K\x02K\x03K\x04", b"J\xff\xff\xff\x7f" * 3),
+        "truncated",
+    ),
+    "a shape below zero": (
+        pickle.dumps(VOLUME, 2).replace(b"K\x02K\x03K\x04", b"J\xff\xff\xff\xff" * 2 + b"K\x18"),
+        "no shape",
+    ),
     "tuples that double a hundred times": (b"\x80\x02Nq\x00" + LAUGHS + b".", "no array but a tuple"),
     "a name that doubles fifty times": (b"\x80\x02Nq\x00" + LAUGHS[: 7 * 50] + b"N\x93.", "without a name"),
     "endless marks": (b"(" * 10**6, "more than an array"),

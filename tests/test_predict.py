@@ -1,4 +1,5 @@
-"""From files to answers: what is stored comes out again; planes that are missing, and files that cannot be read, are named."""
+"""From files to answers: what is stored comes out again; planes that are missing, and files that cannot be read, are
+named."""
 
 import json
 import re
@@ -24,8 +25,26 @@ def runs(exams_folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("predict")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "tiny", TINY)
-        assert main(["run", "--preset", "tiny", "--data", str(exams_folder), "--methods", "supervised-small", "--device", "cpu",
-                     "--out", str(out), "--results", str(out / "results.csv")]) == 0  # fmt: skip
+        assert (
+            main(
+                [
+                    "run",
+                    "--preset",
+                    "tiny",
+                    "--data",
+                    str(exams_folder),
+                    "--methods",
+                    "supervised-small",
+                    "--device",
+                    "cpu",
+                    "--out",
+                    str(out),
+                    "--results",
+                    str(out / "results.csv"),
+                ]
+            )
+            == 0
+        )
     return next(out.rglob("supervised-small-axial-s0-cpu")).parent
 
 
@@ -52,7 +71,12 @@ def test_a_reported_exam_scores_as_it_did(runs, exam, capsys):
     assert predict(runs, folder, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     scored = Scored([cell(runs, plane) for plane in PLANES])
-    assert answer["exam"] == name and answer["missing"] == {} and "No medical device" in answer["note"] and answer["seconds"] > 0
+    assert (
+        answer["exam"] == name
+        and answer["missing"] == {}
+        and "No medical device" in answer["note"]
+        and answer["seconds"] > 0
+    )
     for plane in (*PLANES, "ensemble"):
         operating = scored.operating[plane]
         for l, label in enumerate(scored.labels):
@@ -107,13 +131,19 @@ def write(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-@pytest.mark.parametrize("spoil, told", [
-    (lambda folder: folder / "axial", "axial: no such file or folder"),
-    (lambda folder: write(folder / "axial.npy", np.zeros((3, 8, 8))), "dtype float64, expected uint8"),
-    (lambda folder: write(folder / "axial.npy", np.zeros((8, 8), np.uint8)), "expected three axes"),
-    (lambda folder: (folder / "axial.npy").write_bytes(b"no array") and folder / "axial.npy", "not a readable .npy file"),
-    (lambda folder: (folder / "empty").mkdir() or folder / "empty", "holds no volume of axial, sagittal"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda folder: folder / "axial", "axial: no such file or folder"),
+        (lambda folder: write(folder / "axial.npy", np.zeros((3, 8, 8))), "dtype float64, expected uint8"),
+        (lambda folder: write(folder / "axial.npy", np.zeros((8, 8), np.uint8)), "expected three axes"),
+        (
+            lambda folder: (folder / "axial.npy").write_bytes(b"no array") and folder / "axial.npy",
+            "not a readable .npy file",
+        ),
+        (lambda folder: (folder / "empty").mkdir() or folder / "empty", "holds no volume of axial, sagittal"),
+    ],
+)
 def test_bad_files_are_one_line(runs, exam, capsys, spoil, told):
     assert predict(runs, spoil(exam[1])) == 2
     err = capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""What holds for every input: readers, splits, permutations, warps, clips and metrics against drawn data (hypothesis)."""
+"""What holds for every input: readers, splits, permutations, warps, clips and metrics against drawn data
+(hypothesis)."""
 
 import io
 import math
@@ -57,12 +58,23 @@ def test_a_pickled_array_is_read_back(array, protocol):
     assert found.dtype == array.dtype and found.shape == array.shape and (found == array).all()
 
 
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just(print) | st.just(io.BytesIO)
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.just(print)
+    | st.just(io.BytesIO)
+)
 
 
 @settings(max_examples=30)
-@given(st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)),
-       st.integers(0, pickle.HIGHEST_PROTOCOL))  # fmt: skip
+@given(
+    st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)),
+    st.integers(0, pickle.HIGHEST_PROTOCOL),
+)
 def test_no_other_pickle_is_read(value, protocol):
     with pytest.raises(Refused):
         read_array(pickle.dumps(value, protocol))
@@ -85,8 +97,14 @@ def test_stretching_keeps_order_and_takes_the_whole_range(volume):
         assert (scaled.min(), scaled.max()) == ((0, 255) if frame.min() < frame.max() else (0, 0))
 
 
-@given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,10}[A-Za-z0-9_-]", fullmatch=True), st.integers(0, 1), min_size=1),
-       st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())  # fmt: skip
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,10}[A-Za-z0-9_-]", fullmatch=True), st.integers(0, 1), min_size=1
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_labels_are_read_back(rows, end, mark, spaces):
     gap = " " if spaces else ""
     text = "".join(f"{name}{gap},{gap}{value}{end}" for name, value in rows.items())
@@ -114,7 +132,9 @@ def test_mutated_files_are_refused_in_one_line_and_run_nothing():
 
 # -- splits -----------------------------------------------------------------------------------------------------------
 
-TRUTH = st.tuples(st.integers(2, 60), st.integers(1, 3)).flatmap(lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, 1)))
+TRUTH = st.tuples(st.integers(2, 60), st.integers(1, 3)).flatmap(
+    lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, 1))
+)
 
 
 @given(TRUTH, st.data(), SEEDS)
@@ -158,15 +178,18 @@ def test_a_whole_shift_moves_pixels_and_lets_zeros_in(windows, x, y):
     assume(abs(x) < size and abs(y) < size)
     moved = Warp([(0, x, y, 1.0)], size)(torch.from_numpy(windows), torch.zeros(2, dtype=torch.long))
     expected = np.zeros(windows.shape)
-    expected[:, max(0, y) : size + min(0, y), max(0, x) : size + min(0, x)] = \
-        windows[:, max(0, -y) : size - max(0, y), max(0, -x) : size - max(0, x)]  # fmt: skip
+    expected[:, max(0, y) : size + min(0, y), max(0, x) : size + min(0, x)] = windows[
+        :, max(0, -y) : size - max(0, y), max(0, -x) : size - max(0, x)
+    ]
     assert np.abs(moved.numpy() - expected).max() < 0.05
 
 
 @given(WINDOW, st.floats(-180, 180), st.floats(-5, 5), st.floats(0.5, 2), st.floats(0, 2))
 def test_no_warp_leaves_the_range_of_gray_levels(windows, angle, shift, scale, gain):
     index = torch.zeros(2, dtype=torch.long)
-    warped = Warp([(angle, shift, -shift, scale)], windows.shape[1])(torch.from_numpy(windows), index, torch.full((2,), gain))
+    warped = Warp([(angle, shift, -shift, scale)], windows.shape[1])(
+        torch.from_numpy(windows), index, torch.full((2,), gain)
+    )
     assert warped.isfinite().all() and warped.min() >= 0 and warped.max() <= min(255, windows.max() * gain + 0.1)
 
 
@@ -178,7 +201,9 @@ def test_clips_rise_and_hold_no_frame_twice(lengths, frames, edge, seed):
     chosen, count = sample_clips(lengths, ClipConfig(frames=frames, edge=edge), generator("cpu", seed, "clips"))
     assert chosen.shape == (len(lengths), frames) and count.tolist() == lengths.clamp(max=frames).tolist()
     for row, real, length in zip(chosen, count.tolist(), lengths.tolist()):
-        assert (row[:real].diff() > 0).all() and row[0] >= 0 and row.max() < length and (row[real:] == row[real - 1]).all()
+        assert (
+            (row[:real].diff() > 0).all() and row[0] >= 0 and row.max() < length and (row[real:] == row[real - 1]).all()
+        )
         if length > frames:
             middle = length - 2 * (length // 5)
             outer = max(min(edge, length // 5), (frames - middle + 1) // 2)
@@ -231,7 +256,9 @@ def test_thresholds_keep_what_they_promise_on_tune(case, rare):
     common = score[truth[:, 0] != rare, 0]
     assert common.min() <= chosen.threshold[0] <= np.nextafter(common.max(), 2)
     balanced = sum(metrics.recalls(truth[:, 0], score[:, 0], chosen.threshold_bal[0]))
-    assert all(sum(metrics.recalls(truth[:, 0], score[:, 0], cut)) <= balanced + 1e-9 for cut in (*np.unique(score), 0.5, 2.0))
+    assert all(
+        sum(metrics.recalls(truth[:, 0], score[:, 0], cut)) <= balanced + 1e-9 for cut in (*np.unique(score), 0.5, 2.0)
+    )
 
 
 @settings(max_examples=20)
@@ -248,7 +275,9 @@ def test_every_figure_is_in_its_range_or_has_a_reason(case):
 @given(hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(0, 1)), st.floats(0.01, 0.99))
 def test_corrected_scores_are_probabilities_in_the_same_order(score, prior):
     corrected, prevalence = metrics.saerens(score, prior)
-    assert np.isfinite(corrected).all() and 0 <= corrected.min() and corrected.max() <= 1 + 1e-12 and 0 <= prevalence <= 1
+    assert (
+        np.isfinite(corrected).all() and 0 <= corrected.min() and corrected.max() <= 1 + 1e-12 and 0 <= prevalence <= 1
+    )
     assert (np.diff(corrected[np.argsort(score)]) >= -1e-12).all()
 
 

@@ -39,14 +39,16 @@ torch.set_num_threads(1)
 pin_kernels()
 data, out, device = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 train, _ = read_exams(data)
-config = replace(CONFIG, downstream=replace(CONFIG.downstream, batch=5, standardise=True))  # the last batch of 16 exams has one
+# the last batch of 16 exams has one
+config = replace(CONFIG, downstream=replace(CONFIG.downstream, batch=5, standardise=True))
 
 
 def loops(norms):
     with contextlib.suppress(Killed):
         pretext(config, store, FIT, TUNE, 0, killed_after(11), Resume(out / f"{norms}.ckpt", {}, 0))
     first = pretext(config, store, FIT, TUNE, 0, resume=Resume(out / f"{norms}.ckpt", {}, 0))
-    head, scores = diagnose(config, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0, cache=Cache(out / "few", 10**4, "x"))
+    cache = Cache(out / "few", 10**4, "x")
+    head, scores = diagnose(config, new_encoder(CONFIG.encoder, 0), 16, store, truth, FIT, TUNE, 0, cache=cache)
     encoder = new_encoder(CONFIG.encoder, 1)
     end, others = finetune(config, encoder, 16, store, truth, FIT, TUNE, 0)
     return {"histories": [first.history, head.history, end.history], "scores": [scores, others],
@@ -57,7 +59,8 @@ def norm():
     # output, running statistics and gradients over a batch that is shared unevenly
     draw = torch.Generator().manual_seed(0)
     x, to = (torch.randn(5, 3, 4, 4, generator=draw).to(device) * 3 + 1 for _ in range(2))
-    mean, var, gain, shift = (torch.tensor(row, device=device) for row in ([0.0] * 3, [1.0] * 3, [1.0, 2, -1], [0.0] * 3))
+    rows = [0.0] * 3, [1.0] * 3, [1.0, 2, -1], [0.0] * 3
+    mean, var, gain, shift = (torch.tensor(row, device=device) for row in rows)
     gain.requires_grad_(), shift.requires_grad_()
     part = ranks.mine(5)
     x = x[part].requires_grad_()
@@ -68,13 +71,15 @@ def norm():
 
 
 with ranks.together(device):
-    store, truth = load_frames(train, "sagittal", 32).to(device), torch.tensor(train.truth, dtype=torch.float32, device=device)
+    store = load_frames(train, "sagittal", 32).to(device)
+    truth = torch.tensor(train.truth, dtype=torch.float32, device=device)
     result = {"world": ranks.world(), "norm": norm(), "trained": loops("trained")}
-    torch.nn.BatchNorm2d.train = lambda norm, mode=True: torch.nn.Module.train(norm, False)  # from now on in evaluation mode
+    # from now on in evaluation mode
+    torch.nn.BatchNorm2d.train = lambda norm, mode=True: torch.nn.Module.train(norm, False)
     result["held"] = loops("held")
     encoder = frozen(new_encoder(CONFIG.encoder, 0).to(device))
-    result["maps"] = [Features(encoder, store, FIT, "float32", cache).maps.data.clone()
-                      for cache in (None, Cache(out / "all", 10**7, "x"), Cache(out / "some", 10**4, "x"), Cache(out / "no", 0, "x"))]
+    caches = [None, *(Cache(out / name, limit, "x") for name, limit in [("all", 10**7), ("some", 10**4), ("no", 0)])]
+    result["maps"] = [Features(encoder, store, FIT, "float32", cache).maps.data.clone() for cache in caches]
     alike = [ranks.gathered(scores[None], ranks.world()) for scores in result["held"]["scores"]]
     assert all((scores == scores[0]).all() for scores in alike)
     if ranks.first():
@@ -97,10 +102,18 @@ if __name__ == "__main__":
 
 def start(processes: int, *words: str, **popen) -> subprocess.Popen:
     """A Python program, in one process or in several of torchrun."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, *launcher, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=environment, **popen)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, *launcher, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **popen,
+    )
 
 
 def ended(work: subprocess.Popen, code: int = 0) -> tuple[str, str]:
@@ -131,8 +144,8 @@ def test_two_processes_find_the_losses_features_and_scores_of_one(programs, exam
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
     for norms in ("held", "trained"):
         for a, b in zip(one[norms]["histories"], two[norms]["histories"]):
-            # later losses drift where norms are trained: Adam makes steps out of the rounding errors that are the gradients of biases
-            # before a norm; on GPUs, whose kernels differ with the size of a batch, they may anyway
+            # later losses drift where norms are trained: Adam makes steps out of the rounding errors that are the
+            # gradients of biases before a norm; on GPUs, whose kernels differ with the size of a batch, they may anyway
             exact = norms == "held" and device == "cpu"
             some, close = (slice(None), 1e-5) if exact else (slice(1), 1e-4)
             for name in ("fit_loss", "tune_loss", "epoch") if exact else ("fit_loss",):
@@ -151,8 +164,24 @@ def stored(out: Path) -> dict[str, Path]:
 
 
 def words(programs, data: Path, out: Path) -> list[str]:
-    return [str(programs["bench"]), "run", "--preset", "tiny", "--data", str(data), "--device", "cpu", "--out", str(out / "runs"),
-            "--planes", "axial", "--jobs", "1", "--results", str(out / "results.csv")]  # fmt: skip
+    return [
+        str(programs["bench"]),
+        "run",
+        "--preset",
+        "tiny",
+        "--data",
+        str(data),
+        "--device",
+        "cpu",
+        "--out",
+        str(out / "runs"),
+        "--planes",
+        "axial",
+        "--jobs",
+        "1",
+        "--results",
+        str(out / "results.csv"),
+    ]
 
 
 @pytest.mark.slow
@@ -173,7 +202,8 @@ def test_a_run_of_two_processes_writes_the_figures_of_one(programs, exams_folder
 
 @pytest.mark.slow
 def test_what_several_processes_cannot_do_is_one_line(programs, exams_folder, tmp_path):
-    _, err = ended(start(2, *words(programs, exams_folder, tmp_path), "--methods", "sslm,pirl"), code=1)  # torchrun's own code
+    # torchrun's own code
+    _, err = ended(start(2, *words(programs, exams_folder, tmp_path), "--methods", "sslm,pirl"), code=1)
     said = {line for line in err.splitlines() if line.startswith("error: ")}
     assert len(said) == 1 and said.pop().startswith("error: --methods pirl: tells each frame from all others")
     assert not list(tmp_path.rglob("scores.csv"))

@@ -1,4 +1,5 @@
-"""The report: made by a run, made again from stored runs, true to results.csv, safe with any name, and its curves by hand."""
+"""The report: made by a run, made again from stored runs, true to results.csv, safe with any name, and its curves by
+hand."""
 
 import argparse
 import math
@@ -33,7 +34,8 @@ def tiny(monkeypatch):
 
 
 class Page(HTMLParser):
-    """What stands in a page: tables as rows of texts, paragraphs, addresses. Raises AssertionError where tags do not match."""
+    """What stands in a page: tables as rows of texts, paragraphs, addresses. Raises AssertionError where tags do not
+    match."""
 
     def __init__(self, path):
         super().__init__()
@@ -78,8 +80,19 @@ def made(exams_folder, tmp_path_factory):
 
 
 def words(folder, out) -> list[str]:
-    return ["run", "--preset", "tiny", "--data", str(folder), "--device", "cpu", "--out", str(out / "runs"), "--results",
-            str(out / "results.csv")]  # fmt: skip
+    return [
+        "run",
+        "--preset",
+        "tiny",
+        "--data",
+        str(folder),
+        "--device",
+        "cpu",
+        "--out",
+        str(out / "runs"),
+        "--results",
+        str(out / "results.csv"),
+    ]
 
 
 def test_a_run_ends_with_its_report(made, exams_folder, capsys):
@@ -89,10 +102,24 @@ def test_a_run_ends_with_its_report(made, exams_folder, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"Report: {path}"
     page = Page(path)
     assert all(address.startswith(("#s", "data:image/png;base64,")) for address in page.addresses)
-    assert not {"script", "link", "iframe", "object"} & page.tags and not re.search(r"@import|url\(", page.text["style"][0])
+    assert not {"script", "link", "iframe", "object"} & page.tags and not re.search(
+        r"@import|url\(", page.text["style"][0]
+    )
     pictures = {p.stem for p in path.parent.glob("*.png")}
-    assert pictures >= {"roc-1", "pr-2", "forest-auc", "forest-recall", "recall", "auc-train-seconds", "auc-exams-per-s", "pretext-1",
-                        "pretext-2", "calibration-2", "jigsaw", "frames"}  # fmt: skip
+    assert pictures >= {
+        "roc-1",
+        "pr-2",
+        "forest-auc",
+        "forest-recall",
+        "recall",
+        "auc-train-seconds",
+        "auc-exams-per-s",
+        "pretext-1",
+        "pretext-2",
+        "calibration-2",
+        "jigsaw",
+        "frames",
+    }
     assert all((path.parent / f"{p}.png").read_bytes().startswith(b"\x89PNG") for p in pictures)
     assert sum(a.startswith("data:") for a in page.addresses) == len(pictures)
     for name in ("Methods", "Label efficiency and ablations", "The data", "To repeat it"):
@@ -105,11 +132,18 @@ def test_its_table_is_that_of_results(made):
     head, *rows = Page(path).tables[0]
     assert [row[0][0] for row in rows] == list(TINY.methods)
     figures = {(r["method"], r["label"]): r for r in read(out / "results.csv") if r["plane"] == "ensemble"}
-    columns = {"macro AUC": ("auc", "macro", 1), "AUC acl": ("auc", "acl", 1), "AUC meniscus": ("auc", "meniscus", 1),
-               "minority recall": ("minority_recall", "macro", 1), "majority recall": ("majority_recall", "macro", 1),
-               "training s": ("train_seconds", "macro", 1), "training TFLOP": ("train_flops", "macro", 1e12),
-               "exams/s": ("exams_per_s", "macro", 1), "skill on tune": ("skill", "macro", 1),
-               "parameters": ("parameters", "macro", 1)}  # fmt: skip
+    columns = {
+        "macro AUC": ("auc", "macro", 1),
+        "AUC acl": ("auc", "acl", 1),
+        "AUC meniscus": ("auc", "meniscus", 1),
+        "minority recall": ("minority_recall", "macro", 1),
+        "majority recall": ("majority_recall", "macro", 1),
+        "training s": ("train_seconds", "macro", 1),
+        "training TFLOP": ("train_flops", "macro", 1e12),
+        "exams/s": ("exams_per_s", "macro", 1),
+        "skill on tune": ("skill", "macro", 1),
+        "parameters": ("parameters", "macro", 1),
+    }
     assert {cell[0] for cell in head} == {"method", "seeds", *columns}
     for row in rows:
         for name, cell in zip(head, row):
@@ -143,7 +177,9 @@ def test_other_data_is_refused_and_none_is_told(made, fresh_exams, tmp_path, mon
     err = capsys.readouterr().err
     assert "not the exams, planes and labels of" in err and err.count("\n") == 1
     assert main(["report", "--out", str(out / "runs"), "--to", "here"]) == 0
-    assert any("the data's folder was not at hand" in text for text in Page(tmp_path / "here" / "report.html").text["p"])
+    assert any(
+        "the data's folder was not at hand" in text for text in Page(tmp_path / "here" / "report.html").text["p"]
+    )
     assert not (tmp_path / "here" / "frames.png").exists()
     assert main(["report", "magic", "--out", str(out / "runs")]) == 2
     assert "magic: no stored run" in capsys.readouterr().err
@@ -151,20 +187,29 @@ def test_other_data_is_refused_and_none_is_told(made, fresh_exams, tmp_path, mon
 
 # ---- made runs -----------------------------------------------------------------------------------
 
+
 def told(out) -> str:
     """The verdict on the only group below `out`."""
     (methods,) = stored(out).values()
     draws = drawn(methods, "ensemble")
-    return verdict.two_sentences(table.summaries(draws), differences(draws, "sslm", ("macro",)) if len(draws) > 1 else [])
+    return verdict.two_sentences(
+        table.summaries(draws), differences(draws, "sslm", ("macro",)) if len(draws) > 1 else []
+    )
 
 
-@pytest.mark.parametrize("gains, words", [
-    ({"sslm": 1.5, "random": 0.1}, "is better than random"), ({"sslm": 0.1, "random": 1.5}, "is worse than random"),
-    ({"sslm": 0.5, "random": 0.5}, "is not significantly different from random"),
-    ({"sslm": 0.6, "random": 0.05, "supervised": 0.6, "imagenet": 1.8},
-     "is better than random, worse than imagenet, and not significantly different from supervised"),
-    ({"sslm": 2.0} | dict.fromkeys(list(METHODS)[1:8], 0.1), "is better than each of the 7 others"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "gains, words",
+    [
+        ({"sslm": 1.5, "random": 0.1}, "is better than random"),
+        ({"sslm": 0.1, "random": 1.5}, "is worse than random"),
+        ({"sslm": 0.5, "random": 0.5}, "is not significantly different from random"),
+        (
+            {"sslm": 0.6, "random": 0.05, "supervised": 0.6, "imagenet": 1.8},
+            "is better than random, worse than imagenet, and not significantly different from supervised",
+        ),
+        ({"sslm": 2.0} | dict.fromkeys(list(METHODS)[1:8], 0.1), "is better than each of the 7 others"),
+    ],
+)
 def test_the_verdict_says_what_was_decided(tmp_path, gains, words):
     text = told(store(tmp_path, gains, planes=["sagittal"], seeds=range(5), exams=240, tune=240))
     first, second = text.split(". In minority recall ")
@@ -174,7 +219,9 @@ def test_the_verdict_says_what_was_decided(tmp_path, gains, words):
 
 def test_few_seeds_give_intervals_and_no_verdict(tmp_path, capsys):
     out = store(tmp_path, {"sslm": 1.5, "random": 0.1}, planes=["sagittal"], seeds=range(4))
-    assert re.fullmatch(r"SSLM has a macro AUC of \.\d+ \[.*\] and .* Too few seeds for a verdict on the methods\.", told(out))
+    assert re.fullmatch(
+        r"SSLM has a macro AUC of \.\d+ \[.*\] and .* Too few seeds for a verdict on the methods\.", told(out)
+    )
     assert main(["compare", "--out", str(out), "sslm", "random"]) == 0
     text = capsys.readouterr().out + table.table(drawn(next(iter(stored(out).values())), "ensemble"))
     assert not re.search("better|worse|undecided", text.replace(HEAD[-1], ""))
@@ -184,24 +231,46 @@ def test_few_seeds_give_intervals_and_no_verdict(tmp_path, capsys):
 
 def test_the_verdict_where_nothing_is_compared(tmp_path):
     assert "nothing is compared" in told(store(tmp_path, {"sslm": 1.0}, planes=["sagittal"], seeds=[0]))
-    e = intervals.Estimate(.7, .6, .8, .05, .05, intervals.MODELS)
-    skill = intervals.Skill(.2, .1, .3)
-    one = table.Summary(1, (e, e), e, .9, skill)
+    e = intervals.Estimate(0.7, 0.6, 0.8, 0.05, 0.05, intervals.MODELS)
+    skill = intervals.Skill(0.2, 0.1, 0.3)
+    one = table.Summary(1, (e, e), e, 0.9, skill)
     assert verdict.two_sentences({"random": one}, []).endswith("random has the highest macro AUC, .700 [.600, .800].")
     nothing = intervals.Estimate(*[math.nan] * 5, intervals.MODELS)
-    found = [Difference("sslm", "random", f, "macro", (math.nan, .7), nothing, math.nan, math.nan, math.nan) for f in (AUC, RECALL)]
-    text = verdict.two_sentences({"sslm": table.Summary(1, (nothing, nothing), nothing, .9, skill), "random": one}, found)
+    found = [
+        Difference("sslm", "random", f, "macro", (math.nan, 0.7), nothing, math.nan, math.nan, math.nan)
+        for f in (AUC, RECALL)
+    ]
+    text = verdict.two_sentences(
+        {"sslm": table.Summary(1, (nothing, nothing), nothing, 0.9, skill), "random": one}, found
+    )
     assert text.startswith("In macro AUC SSLM (undefined on these exams) is not comparable with random.")
 
 
 def test_any_name_is_safe_and_all_that_is_stored_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    out = store(tmp_path / "runs", {"sslm": 0.5, "random": 0.2}, "<b>&", labels=["<i>", "$x_{$"], planes=["<u>"], seeds=[0], exams=30)
+    out = store(
+        tmp_path / "runs",
+        {"sslm": 0.5, "random": 0.2},
+        "<b>&",
+        labels=["<i>", "$x_{$"],
+        planes=["<u>"],
+        seeds=[0],
+        exams=30,
+    )
     (home,) = (tmp_path / "runs").iterdir()
     (home / "studies").mkdir()
     figure, _ = plots.new_figure(1, 1)
     (home / "studies" / "labels.png").write_bytes(plots.png(figure))
-    row = {"level": "5 %", "method": "<s>", "label": "macro", "seeds": 1, "draws": 1, "auc": 0.61, "against": "sslm", "reason": "few <i>"}
+    row = {
+        "level": "5 %",
+        "method": "<s>",
+        "label": "macro",
+        "seeds": 1,
+        "draws": 1,
+        "auc": 0.61,
+        "against": "sslm",
+        "reason": "few <i>",
+    }
     study_table.write(home / "studies" / "labels.csv", [row])
     (next(home.glob("*/sslm*")) / "explain-acl.png").write_bytes(plots.png(figure))
     (home / "report-cpu").mkdir()
@@ -211,7 +280,13 @@ def test_any_name_is_safe_and_all_that_is_stored_is_shown(tmp_path, monkeypatch,
     page_path = home / "report-cpu" / "report.html"
     page = Page(page_path)
     assert not {"b", "i", "u", "s"} & page.tags and "SSLM compared on <b>&" in page.text["h1"]
-    assert [cell for (cell,) in page.tables[2][1][:5]] == ["5 %", "<s>", "1", "1", ".610"] and "5 %: few <i>" in page.text["p"]
+    assert [cell for (cell,) in page.tables[2][1][:5]] == [
+        "5 %",
+        "<s>",
+        "1",
+        "1",
+        ".610",
+    ] and "5 %: few <i>" in page.text["p"]
     assert "Study labels" in page.text["figcaption"] and any("explain-acl" in text for text in page.text["figcaption"])
     (home / "studies" / "labels.csv").write_text("level,<s>\n5 %,.61\n")
     assert main(["report", "--out", str(out)]) == 0
@@ -226,13 +301,22 @@ def test_variants_and_other_planes_are_named_not_mixed_in(tmp_path, monkeypatch)
     assert main(["report", "--out", str(out)]) == 0
     page = Page(next(out.rglob("report.html")))
     assert [row[0][0] for row in page.tables[0][1:]] == ["sslm", "random"]
-    assert any("not shown here (variants, or other planes): random seed 1 and imagenet seed 0." in text for text in page.text["p"])
+    assert any(
+        "not shown here (variants, or other planes): random seed 1 and imagenet seed 0." in text
+        for text in page.text["p"]
+    )
 
 
-@pytest.mark.parametrize("name, variant, exams, wanted", [
-    ("cpu", "", 288, False), ("cpu", "data.exams=600", 600, False), ("cpu", "data.exams=600", 288, True),
-    ("cpu", "gone.field=1", 288, True), ("gone", "", 288, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, variant, exams, wanted",
+    [
+        ("cpu", "", 288, False),
+        ("cpu", "data.exams=600", 600, False),
+        ("cpu", "data.exams=600", 288, True),
+        ("cpu", "gone.field=1", 288, True),
+        ("gone", "", 288, True),
+    ],
+)
 def test_repeating_a_run_wants_data_unless_the_suite_brings_them(name, variant, exams, wanted):
     brought = folder.digest(folder.PhantomConfig(exams, 160, size=64))
     assert repeat.wants_data(SimpleNamespace(key={"preset": name, "variant": variant, "digest": brought})) == wanted
@@ -240,43 +324,54 @@ def test_repeating_a_run_wants_data_unless_the_suite_brings_them(name, variant, 
 
 def test_plots_of_undefined_figures():
     nothing = intervals.Estimate(*[math.nan] * 5, intervals.MODELS)
-    some = intervals.Estimate(.7, .6, .8, .05, .05, intervals.MODELS)
-    found = [Difference("sslm", n, AUC, "macro", (.5, .5), e, 1., math.nan, math.nan) for n, e in (("a", nothing), ("b", some))]
-    truth, score = np.array([0, 1, 1, 0]), np.array([[.2, .9, .4, .5]])
-    weights, spoiled = intervals.weights(truth[:, None], 20), np.where(score > .8, np.nan, score)
+    some = intervals.Estimate(0.7, 0.6, 0.8, 0.05, 0.05, intervals.MODELS)
+    found = [
+        Difference("sslm", n, AUC, "macro", (0.5, 0.5), e, 1.0, math.nan, math.nan)
+        for n, e in (("a", nothing), ("b", some))
+    ]
+    truth, score = np.array([0, 1, 1, 0]), np.array([[0.2, 0.9, 0.4, 0.5]])
+    weights, spoiled = intervals.weights(truth[:, None], 20), np.where(score > 0.8, np.nan, score)
     figures = [
-        plots_methods.forest(found, "AUC"), plots_methods.forest(found[:1], "AUC"),
-        plots_methods.recalls({"a": nothing, "b": some}, {"a": math.nan, "b": .9}, .9),
-        plots_methods.against({"a": nothing, "b": some}, {"a": 3., "b": 4.}, "s", lambda n: n == "b"),
-        plots_methods.against({"a": nothing}, {"a": 3.}, "s", lambda n: False),
-        plots_curves.reliability("acl", truth, spoiled, score), plots_curves.reliability("acl", truth * 0, score, score * np.nan),
-    ]  # fmt: skip
+        plots_methods.forest(found, "AUC"),
+        plots_methods.forest(found[:1], "AUC"),
+        plots_methods.recalls({"a": nothing, "b": some}, {"a": math.nan, "b": 0.9}, 0.9),
+        plots_methods.against({"a": nothing, "b": some}, {"a": 3.0, "b": 4.0}, "s", lambda n: n == "b"),
+        plots_methods.against({"a": nothing}, {"a": 3.0}, "s", lambda n: False),
+        plots_curves.reliability("acl", truth, spoiled, score),
+        plots_curves.reliability("acl", truth * 0, score, score * np.nan),
+    ]
     for kind in ("ROC", "PR"):
-        figures.append(plots_curves.curves(kind, "acl", truth, {"a": spoiled, "b": score}, {"a": math.nan, "b": .75}, weights))
+        figures.append(
+            plots_curves.curves(kind, "acl", truth, {"a": spoiled, "b": score}, {"a": math.nan, "b": 0.75}, weights)
+        )
         figures.append(plots_curves.curves(kind, "acl", truth * 0, {"a": score}, {"a": math.nan}, weights))
     assert all(plots.png(figure).startswith(b"\x89PNG") for figure in figures)
 
 
 # ---- curves --------------------------------------------------------------------------------------
 
+
 def test_curves_by_hand():
-    # from the highest score down: +, then a tie of + and -, then -: (0, 1/2), (1/2, 1), (1, 1); precision 1 to recall 1/2, then 2/3
-    truth, score, whole = np.array([1, 1, 0, 0]), np.array([.9, .5, .5, .1]), np.ones((1, 4), int)
-    at = {x: int(np.flatnonzero(plots_curves.GRID == x)[0]) for x in (0, .25, .5, 1)}
+    # from the highest score down: +, then a tie of + and -, then -: (0, 1/2), (1/2, 1), (1, 1); precision 1 to recall
+    # 1/2, then 2/3
+    truth, score, whole = np.array([1, 1, 0, 0]), np.array([0.9, 0.5, 0.5, 0.1]), np.ones((1, 4), int)
+    at = {x: int(np.flatnonzero(plots_curves.GRID == x)[0]) for x in (0, 0.25, 0.5, 1)}
     roc, precision = plots_curves.roc(truth, score, whole)[0], plots_curves.precision(truth, score, whole)[0]
-    assert [roc[at[x]] for x in (0, .25, .5, 1)] == pytest.approx([.5, .75, 1, 1])
-    assert [precision[at[x]] for x in (.25, .5, 1)] == pytest.approx([1, 1, 2 / 3])
+    assert [roc[at[x]] for x in (0, 0.25, 0.5, 1)] == pytest.approx([0.5, 0.75, 1, 1])
+    assert [precision[at[x]] for x in (0.25, 0.5, 1)] == pytest.approx([1, 1, 2 / 3])
     assert np.isnan(precision[0])
 
 
 def test_the_area_under_a_band_is_the_auc_of_its_resample():
     random = np.random.default_rng(0)
-    truth = (random.random((90, 1)) < .4).astype(int)
-    score = np.round(random.random((2, 90)) + .3 * truth[:, 0], 1) / 2
+    truth = (random.random((90, 1)) < 0.4).astype(int)
+    score = np.round(random.random((2, 90)) + 0.3 * truth[:, 0], 1) / 2
     weights = intervals.weights(truth, 30)
-    areas = np.mean([[auc(plots_curves.GRID, curve) for curve in plots_curves.roc(truth[:, 0], s, weights)] for s in score], axis=0)
+    areas = np.mean(
+        [[auc(plots_curves.GRID, curve) for curve in plots_curves.roc(truth[:, 0], s, weights)] for s in score], axis=0
+    )
     draws = intervals.auc_draws(truth, score[:, :, None], weights)[1:, :, 0].mean(axis=1)
-    assert areas == pytest.approx(draws, abs=.01)
+    assert areas == pytest.approx(draws, abs=0.01)
     value, low, high = plots_curves.band(plots_curves.roc, truth[:, 0], score, weights)
     assert (low <= value).all() and (value <= high).all()
 

@@ -55,15 +55,27 @@ def test_losses_of_exams_average_to_the_loss():
 
 def test_no_verdict_on_a_method_that_did_not_learn(tmp_path):
     """It is named in the table, and leaves the correction for many comparisons to the others."""
-    methods = next(iter(stored(store(tmp_path, {"sslm": 2.0, "random": 0.1, "supervised": 0.1}, seeds=range(5))).values()))
+    methods = next(
+        iter(stored(store(tmp_path, {"sslm": 2.0, "random": 0.1, "supervised": 0.1}, seeds=range(5))).values())
+    )
     for one in methods["random"]:
         for record in one.records.values():
-            record["tune_losses"] = {"model": record["tune_losses"]["constant"], "constant": record["tune_losses"]["constant"]}
+            record["tune_losses"] = {
+                "model": record["tune_losses"]["constant"],
+                "constant": record["tune_losses"]["constant"],
+            }
     draws = differences.drawn(methods, "ensemble")
     found = differences.differences(draws, "sslm", ("macro",))
-    assert {d.second: d.verdict for d in found if d.figure == differences.AUC} == {"random": differences.NO_VERDICT, "supervised": "better"}
+    assert {d.second: d.verdict for d in found if d.figure == differences.AUC} == {
+        "random": differences.NO_VERDICT,
+        "supervised": "better",
+    }
     judged = [d for d in found if d.second == "supervised"]
     assert [d.adjusted for d in judged] == list(intervals.holm([d.estimate.p for d in judged]))
     text = table(draws)
     assert f"{UNLEARNT}\n" in text and "no verdict, random did not learn" in text
-    assert all(row["skill"] == 0 and UNLEARNT in row["reason"] for row in methods["random"][0].rows() if row["label"] == "macro")
+    assert all(
+        row["skill"] == 0 and UNLEARNT in row["reason"]
+        for row in methods["random"][0].rows()
+        if row["label"] == "macro"
+    )

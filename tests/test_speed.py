@@ -1,4 +1,5 @@
-"""The speed suite: its opponents do the same work and stay what they are, it times in turns, and its verb runs. No time is asserted."""
+"""The speed suite: its opponents do the same work and stay what they are, it times in turns, and its verb runs. No time
+is asserted."""
 
 import gc
 import json
@@ -15,7 +16,17 @@ from bench.speed import measure as measuring
 from bench.speed import pretext
 from bench.speed.groups import USUAL, cases_of
 from bench.speed.measure import Case, Setting, measure
-from bench.speed.opponents import DIGESTS, PATCH, TRANSFORMS, Frugal, LibraryWarp, Original, Tabled, output_digest, sampled
+from bench.speed.opponents import (
+    DIGESTS,
+    PATCH,
+    TRANSFORMS,
+    Frugal,
+    LibraryWarp,
+    Original,
+    Tabled,
+    output_digest,
+    sampled,
+)
 from bench.speed.table import goals, ratio, read, table
 from sslm_core.frames import FrameStore
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
@@ -46,7 +57,9 @@ def test_opponents_make_the_same_samples(volumes):
 def test_the_opponents_transforms_are_ours():
     y, x = np.mgrid[:PATCH, :PATCH] / PATCH
     image = np.round(127 + 60 * np.sin(3 * x) + 50 * np.cos(4 * y * x)).astype(np.uint8)
-    ours = Warp(TRANSFORMS, PATCH)(torch.from_numpy(image).expand(len(TRANSFORMS), PATCH, PATCH), torch.arange(len(TRANSFORMS)))
+    ours = Warp(TRANSFORMS, PATCH)(
+        torch.from_numpy(image).expand(len(TRANSFORMS), PATCH, PATCH), torch.arange(len(TRANSFORMS))
+    )
     for transform, expected in zip(TRANSFORMS, ours.numpy()):
         close = abs(sampled(image, transform) - expected) < 0.05
         assert close.mean() > 0.95, transform
@@ -60,7 +73,11 @@ def test_libraries_make_our_batches(library):
     for warp in (None, LibraryWarp(library, TRANSFORMS, PATCH)):
         task = Jigsaw(JigsawConfig(), 256, 0)
         task.warp = warp or task.warp
-        batches.append(task.batch(FrameStore(data, torch.tensor([0, 4])), torch.arange(4), torch.Generator().manual_seed(1), train=True))
+        batches.append(
+            task.batch(
+                FrameStore(data, torch.tensor([0, 4])), torch.arange(4), torch.Generator().manual_seed(1), train=True
+            )
+        )
     assert torch.equal(batches[0][1], batches[1][1]) and (batches[0][0] - batches[1][0]).abs().max() < 1e-3
 
 
@@ -89,11 +106,12 @@ def test_models_of_a_group_are_gone_after_it(monkeypatch, tmp_path):
 def test_peak_memory_is_that_of_the_call():
     if measuring.peak_of(lambda: None, torch.device("cpu")) is None:
         pytest.skip("this system does not tell")
-    assert 60 < measuring.peak_of(lambda: torch.ones(16 << 20), torch.device("cpu")) < 100  # 64 MB, gone before it is asked for
+    # 64 MB, gone before it is asked for
+    assert 60 < measuring.peak_of(lambda: torch.ones(16 << 20), torch.device("cpu")) < 100
     assert measuring.peak_of(lambda: None, torch.device("cpu")) < 5
 
 
-# -- the verb -----------------------------------------------------------------------------------------------------------
+# -- the verb ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +154,27 @@ def test_a_mistake_is_one_line(words, capsys):
     assert words[1] in error and error.startswith("error: ") and error.count("\n") == 1
 
 
-# -- table and goals ----------------------------------------------------------------------------------------------------
+# -- table and goals --------------------------------------------------------------------------------------------------
 
 
 def records_of(device: str, seconds: float = 1.0) -> list[dict]:
     """A record of each case that is timed at full size on `device`, all equally fast."""
     setting = Setting(torch.device(device), False, None)
     where = {"device": device, "machine": "m", "torch": "t", "commit": "c", "threads": 2, "peak_mb": None}
-    return [{"group": case.group, "name": case.name, "items": case.items, "unit": case.unit, "flops": 1e9 if case.flops else 0,
-             "seconds": [seconds] * 3, "median": seconds, **where, **case.more} for case in cases_of(setting, USUAL)]  # fmt: skip
+    return [
+        {
+            "group": case.group,
+            "name": case.name,
+            "items": case.items,
+            "unit": case.unit,
+            "flops": 1e9 if case.flops else 0,
+            "seconds": [seconds] * 3,
+            "median": seconds,
+            **where,
+            **case.more,
+        }
+        for case in cases_of(setting, USUAL)
+    ]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""The table's verdicts and intervals against simulated methods whose truth is known, through the code that prints the table.
+"""The table's verdicts and intervals against simulated methods whose truth is known, through the code that prints the
+table.
 
-An exam is hard or easy for all methods alike, for a method, and for one trained model; seeds differ in what they have learnt. The
-figures that are printed stand in docs/statistics.md.
+An exam is hard or easy for all methods alike, for a method, and for one trained model; seeds differ in what they have
+learnt. The figures that are printed stand in docs/statistics.md.
 """
 
 import math
@@ -33,11 +34,16 @@ class Simulated(Scored):
     """Scores that no run has stored."""
 
     def __init__(self, truth: dict[str, np.ndarray], scores: dict[str, np.ndarray]):
-        self.records = {"one": {"tune_losses": {"model": np.full(len(truth["tune"]), 0.5), "constant": np.ones(len(truth["tune"]))}}}
+        self.records = {
+            "one": {"tune_losses": {"model": np.full(len(truth["tune"]), 0.5), "constant": np.ones(len(truth["tune"]))}}
+        }
         self.labels, self.minority, self.truth, self.tune_truth = LABELS, MINORITY, truth["reported"], truth["tune"]
         self.ids, self.tune_ids = ([str(k) for k in range(len(truth[split]))] for split in ("reported", "tune"))
         self.scores, self.tune = {"one": scores["reported"]}, {"one": scores["tune"]}
-        cuts = [float(operating.threshold(t, x, rare)[0]) for t, x, rare in zip(self.tune_truth.T, scores["tune"].T, MINORITY)]
+        cuts = [
+            float(operating.threshold(t, x, rare)[0])
+            for t, x, rare in zip(self.tune_truth.T, scores["tune"].T, MINORITY)
+        ]
         self.operating = {"one": SimpleNamespace(threshold=cuts)}
 
     def costs(self, plane: str) -> dict:
@@ -55,10 +61,17 @@ def methods(rng, aucs: dict[str, float], exams: int, tune: int, seeds: int) -> t
         truth[split] = (0.6 * rng.normal(size=(count, 1)) + 0.8 * rng.normal(size=(count, 3)) < cuts).astype(int)
         hard = math.sqrt(SHARED) * rng.normal(size=(count, 3))
         for name in aucs:
-            z = hard + math.sqrt(OWN) * rng.normal(size=(count, 3)) + math.sqrt(SEEDS) * rng.normal(size=(seeds, count, 3))
+            z = (
+                hard
+                + math.sqrt(OWN) * rng.normal(size=(count, 3))
+                + math.sqrt(SEEDS) * rng.normal(size=(seeds, count, 3))
+            )
             z += apart[name][:, None] * (truth[split] - 0.5)
             scores[name][split] = 1 / (1 + np.exp(-1.5 * z))
-    made = {name: [Simulated(truth, {split: of[split][s] for split in of}) for s in range(seeds)] for name, of in scores.items()}
+    made = {
+        name: [Simulated(truth, {split: of[split][s] for split in of}) for s in range(seeds)]
+        for name, of in scores.items()
+    }
     return made, apart
 
 
@@ -67,11 +80,17 @@ def true_figures(apart: np.ndarray, auc: float) -> dict[str, np.ndarray]:
     if len(apart) < intervals.MIN_SEEDS:
         each = {AUC: apart / math.sqrt(2), RECALL: apart - PROBIT(0.9)}
         return {figure: np.append(m := np.vectorize(PHI)(z).mean(axis=0), m.mean()) for figure, z in each.items()}
-    return {AUC: np.full(4, auc), RECALL: np.full(4, PHI((PROBIT(auc) * math.sqrt(2 + WIDE) - PROBIT(0.9)) / math.sqrt(1 + WIDE)))}
+    return {
+        AUC: np.full(4, auc),
+        RECALL: np.full(4, PHI((PROBIT(auc) * math.sqrt(2 + WIDE) - PROBIT(0.9)) / math.sqrt(1 + WIDE))),
+    }
 
 
-def simulate(sets: int, aucs: dict[str, float], exams: int = 120, tune: int = 48, seeds: int = 5) -> tuple[dict, list, list]:
-    """By figure the share of intervals that hold the truth, and the tables' differences and verdicts, one list per table."""
+def simulate(
+    sets: int, aucs: dict[str, float], exams: int = 120, tune: int = 48, seeds: int = 5
+) -> tuple[dict, list, list]:
+    """By figure the share of intervals that hold the truth, and the tables' differences and verdicts, one list per
+    table."""
     held, found, printed = defaultdict(list), [], []
     for k in range(sets):
         made, apart = methods(np.random.default_rng((exams, tune, seeds, len(aucs), k)), aucs, exams, tune, seeds)
@@ -83,12 +102,16 @@ def simulate(sets: int, aucs: dict[str, float], exams: int = 120, tune: int = 48
                     holds(held[figure, label], own.interval(figure, i), truth[name][figure][i])
         found.append(differences.differences(draws, "sslm", (MACRO,)))
         for d in found[-1]:
-            holds(held[d.figure, "difference"], d.estimate, truth[d.first][d.figure][-1] - truth[d.second][d.figure][-1])
+            holds(
+                held[d.figure, "difference"], d.estimate, truth[d.first][d.figure][-1] - truth[d.second][d.figure][-1]
+            )
         printed.append(re.findall(r"\]: (better|worse|undecided|too few)", table(draws)))
     shares = {key: float(np.mean(hits)) for key, hits in held.items()}
     print(f"\n{sets} tables, {exams} reported exams, {tune} tune exams, {seeds} seeds: intervals that hold the truth")
     for figure in (AUC, RECALL):
-        print(f"{figure}: " + ", ".join(f"{label} {share:.3f}" for (of, label), share in shares.items() if of == figure))
+        print(
+            f"{figure}: " + ", ".join(f"{label} {share:.3f}" for (of, label), share in shares.items() if of == figure)
+        )
     print(f"mean {np.mean(list(shares.values())):.3f}")
     return shares, found, printed
 
@@ -124,12 +147,20 @@ def test_exams_to_decide_keep_their_promise():
     for k, figure in enumerate((AUC, RECALL)):
         seen = [row[k].estimate for row in found]
         se, se_exams = (math.sqrt(np.mean([getattr(e, name) ** 2 for e in seen])) for name in ("se", "se_exams"))
-        known = replace(seen[0], value=true[0][figure][-1] - true[1][figure][-1], se=se, se_exams=se_exams,
-                        df=float(np.median([e.df for e in seen])))  # fmt: skip
+        known = replace(
+            seen[0],
+            value=true[0][figure][-1] - true[1][figure][-1],
+            se=se,
+            se_exams=se_exams,
+            df=float(np.median([e.df for e in seen])),
+        )
         exams = intervals.exams_to_decide(known, 120)
         _, there, _ = simulate(60, aucs, exams, round(48 * exams / 120))
         power = np.mean([row[k].estimate.p < intervals.LEVEL for row in there])
-        print(f"{figure}, true difference {known.value:+.3f}: {exams} exams to decide; decided alone on so many: {power:.3f}")
+        print(
+            f"{figure}, true difference {known.value:+.3f}: {exams} exams to decide; decided alone on so many: "
+            f"{power:.3f}"
+        )
         assert 0.68 <= power <= 0.92  # 60 tables leave +-.10
 
 

@@ -22,9 +22,29 @@ def tiny(monkeypatch):
 
 
 def bench(folder, out, *more) -> int:
-    return main(["run", "--preset", "tiny", "--data", str(folder), "--methods", "random,supervised", "--planes", "axial",
-                 "--device", "cpu", "--jobs", "1", "--out", str(out / "runs"), "--results", str(out / "results.csv"), "--no-report",
-                 *more])  # fmt: skip
+    return main(
+        [
+            "run",
+            "--preset",
+            "tiny",
+            "--data",
+            str(folder),
+            "--methods",
+            "random,supervised",
+            "--planes",
+            "axial",
+            "--device",
+            "cpu",
+            "--jobs",
+            "1",
+            "--out",
+            str(out / "runs"),
+            "--results",
+            str(out / "results.csv"),
+            "--no-report",
+            *more,
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +78,9 @@ def figures(out: Path) -> list[dict]:
 
 
 def predicted(out: Path, exams_folder: Path, method: str = "supervised") -> int:
-    return main(["predict", str(cell(out, method)), str(exams_folder / "valid" / "axial" / "0001.npy"), "--device", "cpu"])
+    return main(
+        ["predict", str(cell(out, method)), str(exams_folder / "valid" / "axial" / "0001.npy"), "--device", "cpu"]
+    )
 
 
 def test_the_order_of_rows_in_scores_csv_changes_no_figure(runs):
@@ -70,15 +92,18 @@ def test_the_order_of_rows_in_scores_csv_changes_no_figure(runs):
     assert figures(runs) == before
 
 
-@pytest.mark.parametrize("spoil, told", [
-    (lambda rows: rows[1].__setitem__(4, "1.5"), ":2: 'tune,"),
-    (lambda rows: rows[1].__setitem__(4, "nan"), ":2: 'tune,"),
-    (lambda rows: rows[3].__setitem__(3, "2"), ":4: 'tune,"),
-    (lambda rows: rows[1].__setitem__(2, "other"), ":2: 'tune,"),
-    (lambda rows: rows.append(rows[1]), "stands there twice"),
-    (lambda rows: rows.pop(), "not every reported exam has a row of acl, meniscus"),
-    (lambda rows: rows.__delitem__(slice(1, None)), "not every tune exam"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda rows: rows[1].__setitem__(4, "1.5"), ":2: 'tune,"),
+        (lambda rows: rows[1].__setitem__(4, "nan"), ":2: 'tune,"),
+        (lambda rows: rows[3].__setitem__(3, "2"), ":4: 'tune,"),
+        (lambda rows: rows[1].__setitem__(2, "other"), ":2: 'tune,"),
+        (lambda rows: rows.append(rows[1]), "stands there twice"),
+        (lambda rows: rows.pop(), "not every reported exam has a row of acl, meniscus"),
+        (lambda rows: rows.__delitem__(slice(1, None)), "not every tune exam"),
+    ],
+)
 def test_a_bad_row_of_scores_csv_is_one_line(runs, capsys, spoil, told):
     path = cell(runs) / "scores.csv"
     rows = list(csv.reader(path.read_text().splitlines()))
@@ -122,7 +147,9 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-@pytest.mark.parametrize("method, damaged", [("supervised", "model.pt"), ("random", "model.pt"), ("random", "../../backbones/*.pt")])
+@pytest.mark.parametrize(
+    "method, damaged", [("supervised", "model.pt"), ("random", "model.pt"), ("random", "../../backbones/*.pt")]
+)
 @pytest.mark.parametrize("damage", [cut, Path.unlink])
 def test_the_advice_on_a_damaged_model_works(runs, exams_folder, capsys, method, damaged, damage):
     path = next(cell(runs, method).glob(damaged))
@@ -170,7 +197,7 @@ def test_results_csv_as_a_spreadsheet_saves_it(runs, exams_folder, capsys):
     assert f"{path}: is empty; delete it" in refused(capsys)
 
 
-# -- growth: fields and columns that come later -------------------------------------------------------------------------------
+# -- growth: fields and columns that come later -----------------------------------------------------------------------
 
 
 def test_a_field_that_comes_later_with_a_default_changes_no_digest():
@@ -189,7 +216,9 @@ def test_a_file_without_columns_that_came_later_is_read_and_one_without_a_key_is
 
     def written(left_out: set) -> None:
         with open(path, "w", newline="") as file:
-            out = csv.DictWriter(file, [name for name in COLUMNS if name not in left_out], extrasaction="ignore", lineterminator="\n")
+            out = csv.DictWriter(
+                file, [name for name in COLUMNS if name not in left_out], extrasaction="ignore", lineterminator="\n"
+            )
             out.writeheader()
             out.writerows(rows)
 

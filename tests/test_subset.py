@@ -9,7 +9,10 @@ from sslm_core.errors import UserError
 from sslm_core.exams import joint
 
 LABELS = ("abnormal", "acl", "meniscus")
-MRNET = np.repeat([[0, 0, 0], [1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]], [43, 87, 54, 17, 25], axis=0).astype(np.uint8)  # a fifth of it
+# a fifth of it
+MRNET = np.repeat([[0, 0, 0], [1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]], [43, 87, 54, 17, 25], axis=0).astype(
+    np.uint8
+)
 TRUTH = MRNET[np.random.default_rng(1).permutation(len(MRNET))]
 FIT, TUNE = np.arange(0, 180), np.arange(180, len(TRUTH))
 
@@ -24,7 +27,11 @@ def test_shares_are_nested_and_stratified(draw):
     for share in (0.05, 0.1, 0.25, 0.5, 1.0):
         both = drawn(DataConfig(share, draw))
         for part, few, all_ in zip(both, smaller, (FIT, TUNE)):
-            assert len(part) == round(share * len(all_)) and set(few) <= set(part) <= set(all_) and (np.diff(part) > 0).all()
+            assert (
+                len(part) == round(share * len(all_))
+                and set(few) <= set(part) <= set(all_)
+                and (np.diff(part) > 0).all()
+            )
             every, have = joint(TRUTH)[all_], joint(TRUTH)[part]
             for stratum in np.unique(every):
                 assert abs((have == stratum).sum() - share * (every == stratum).sum()) < 1.01
@@ -57,7 +64,8 @@ def test_thinning_keeps_the_number_and_the_other_labels_and_nests():
         torn = set(fit) & set(FIT[rare])
         assert fewer <= torn
         fewer = torn
-    assert (drawn(DataConfig(thin="0.05"))[0] == drawn(DataConfig(thin="acl:0.05"))[0]).all()  # the rarest class of all labels is acl's
+    # the rarest class of all labels is acl's
+    assert (drawn(DataConfig(thin="0.05"))[0] == drawn(DataConfig(thin="acl:0.05"))[0]).all()
 
 
 def test_one_label_alone_can_be_thinned():
@@ -65,10 +73,16 @@ def test_one_label_alone_can_be_thinned():
     assert TRUTH[fit, 1].sum() == round(0.05 * len(fit))
 
 
-@pytest.mark.parametrize("config, word", [
-    (DataConfig(thin="acl:0.4"), "there are"), (DataConfig(thin="acl:0.001"), "takes 0 of"), (DataConfig(thin="knee:0.1"), "no label knee"),
-    (DataConfig(labels=0.001), "leaves 0 exams to fit"), (DataConfig(labels=0.011), "all 2 exams to fit are of class 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config, word",
+    [
+        (DataConfig(thin="acl:0.4"), "there are"),
+        (DataConfig(thin="acl:0.001"), "takes 0 of"),
+        (DataConfig(thin="knee:0.1"), "no label knee"),
+        (DataConfig(labels=0.001), "leaves 0 exams to fit"),
+        (DataConfig(labels=0.011), "all 2 exams to fit are of class 1"),
+    ],
+)
 def test_what_cannot_be_fitted_has_a_reason(config, word):
     with pytest.raises(UserError, match=word):
         drawn(config)

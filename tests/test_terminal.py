@@ -1,4 +1,5 @@
-"""What a command says where its words cannot go as they are: another alphabet, a pipe that is closed, another system."""
+"""What a command says where its words cannot go as they are: another alphabet, a pipe that is closed, another
+system."""
 
 import os
 import subprocess
@@ -16,8 +17,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def bench(*words, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "bench", *map(str, words)], capture_output=True, text=True, cwd=ROOT,
-                          env=os.environ | environment)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environment,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,9 @@ def test_a_closed_pipe_ends_a_command_quietly(folder):
     for words in (["doctor", folder], ["doctor", "--help"]):
         read, write = os.pipe()
         os.close(read)
-        done = subprocess.run([sys.executable, "-m", "bench", *map(str, words)], stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *map(str, words)], stdout=write, stderr=subprocess.PIPE, cwd=ROOT
+        )
         os.close(write)
         assert not done.stderr and (done.returncode == 141 or words[1] == "--help")
 
@@ -43,7 +51,10 @@ def test_a_closed_pipe_ends_a_command_quietly(folder):
 def test_another_system_is_named():
     code = "import sys; sys.modules['fcntl'] = None; from bench.__main__ import main; sys.exit(main(['results']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2 and done.stderr == "error: this suite runs on Linux and macOS; on Windows, run it inside WSL\n"
+    assert (
+        done.returncode == 2
+        and done.stderr == "error: this suite runs on Linux and macOS; on Windows, run it inside WSL\n"
+    )
 
 
 def test_a_comma_separated_option_takes_spaces():

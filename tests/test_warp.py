@@ -40,7 +40,8 @@ def test_identity_returns_the_window():
     image = torch.randint(0, 256, (5, 16, 16), dtype=torch.uint8)
     same = Warp([(0, 0, 0, 1.0)], 16)(image, torch.zeros(5, dtype=torch.long))
     assert torch.equal(same, image.float())
-    unmoved = Warp([(0, 0, 0, 1.0), (5, 0, 0, 1.0)], 16)(image, torch.zeros(5, dtype=torch.long))  # the same entry, sampled
+    # the same entry, sampled
+    unmoved = Warp([(0, 0, 0, 1.0), (5, 0, 0, 1.0)], 16)(image, torch.zeros(5, dtype=torch.long))
     assert torch.allclose(same, unmoved, atol=1e-3)
 
 

@@ -24,9 +24,19 @@ from .speed import drifted, timings
 
 NOW = 2  # seeds that a check runs
 KINDS = ("accuracy", "cost", "speed")
-NOISY = {"pretext accuracy": "pretext_accuracy", "macro AUC": "auc", "minority recall": "minority_recall", "skill": "skill"}
+NOISY = {
+    "pretext accuracy": "pretext_accuracy",
+    "macro AUC": "auc",
+    "minority recall": "minority_recall",
+    "skill": "skill",
+}
 BOTH = "pretext accuracy"  # gated on both sides: a leak raises it
-COSTS = {"FLOPs per exam": "flops_per_exam", "training FLOPs": "train_flops", "parameters": "parameters", "trainable": "trainable"}
+COSTS = {
+    "FLOPs per exam": "flops_per_exam",
+    "training FLOPs": "train_flops",
+    "parameters": "parameters",
+    "trainable": "trainable",
+}
 AGAIN = 2  # times that what is slower than the baseline is timed before it fails
 MEMORY = 1.5  # most that peak memory may grow by: it differs with the cells that a process has met before
 TIMED_WITH = "sslm"  # the method whose rows hold the timings
@@ -34,7 +44,7 @@ TIMED_WITH = "sslm"  # the method whose rows hold the timings
 Rows = list[dict[str, str]]  # of results.csv, label macro
 
 
-# --- the baseline ---------------------------------------------------------------------------------------------------------
+# --- the baseline ----------------------------------------------------------------------------------------------------
 def has(row: dict, key: dict) -> bool:
     return all(row[name] == value for name, value in key.items())
 
@@ -46,10 +56,14 @@ def stored(path: Path | None) -> tuple[str, Rows]:
             raise UserError(f"--baseline {path}: no such file")
         return str(path), results.read(path)
     try:
-        shown = subprocess.run(["git", "-C", str(ROOT), "show", "HEAD:results.csv"], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            ["git", "-C", str(ROOT), "show", "HEAD:results.csv"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         why = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
-        raise UserError(f"HEAD:results.csv: git does not show it ({why}); name the baseline by --baseline FILE") from None
+        raise UserError(
+            f"HEAD:results.csv: git does not show it ({why}); name the baseline by --baseline FILE"
+        ) from None
     return "HEAD:results.csv", results.parsed(shown.stdout.removeprefix("\ufeff"), "HEAD:results.csv")
 
 
@@ -68,7 +82,9 @@ def usable(baseline: Rows, methods: tuple[str, ...], what: str) -> None:
                 raise UserError(f"{what}: {figure} of {method} is the same in all seeds, which tells no noise; {mend}")
 
 
-def confirmed(baseline: Rows, verdicts: list[Verdict], seeds: list[int], device: str, limit: float, here: dict) -> list[Verdict]:
+def confirmed(
+    baseline: Rows, verdicts: list[Verdict], seeds: list[int], device: str, limit: float, here: dict
+) -> list[Verdict]:
     """`verdicts`, with what is slower timed AGAIN: a busy moment passes, a slower part stays."""
     for _ in range(AGAIN):
         suspects = {v.figure for v in verdicts if v.verdict == SLOWER}
@@ -81,7 +97,7 @@ def confirmed(baseline: Rows, verdicts: list[Verdict], seeds: list[int], device:
     return verdicts
 
 
-# --- what is there now ----------------------------------------------------------------------------------------------------
+# --- what is there now -----------------------------------------------------------------------------------------------
 def run(dataset: Dataset, chosen: Preset, seeds: list[int], device: str, jobs: int | None, folder: Path) -> list[dict]:
     """Rows of results.csv of every method and seed, run anew."""
     (plane,) = planes_of(chosen, dataset)
@@ -91,7 +107,8 @@ def run(dataset: Dataset, chosen: Preset, seeds: list[int], device: str, jobs: i
 
 
 def with_timings(rows: list[dict], seeds: list[int], device: str) -> list[dict]:
-    """`rows`, those of TIMED_WITH with timings: one of each seed, by a process of its own. Without rows, rows of timings alone."""
+    """`rows`, those of TIMED_WITH with timings: one of each seed, by a process of its own. Without rows, rows of
+    timings alone."""
     rows = rows or [{"method": TIMED_WITH, "seed": seed, "label": MACRO} for seed in seeds]
     mine = [row for row in rows if row["method"] == TIMED_WITH and row["label"] == MACRO]
     for k, row in enumerate(mine):
@@ -100,13 +117,17 @@ def with_timings(rows: list[dict], seeds: list[int], device: str) -> list[dict]:
     return rows
 
 
-# --- the gates ------------------------------------------------------------------------------------------------------------
+# --- the gates -------------------------------------------------------------------------------------------------------
 def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict[str, str]) -> list[Verdict]:
     """Every gate of `kinds` on rows of now against those of the baseline; here: the environment of now."""
     everyone, methods = (list(dict.fromkeys(row["method"] for row in rows)) for rows in (baseline, now))
     before, after = ({m: [row for row in rows if row["method"] == m] for m in everyone} for rows in (baseline, now))
-    distinct = {(figure, *(row[column] for row in before[m])): (m, figure) for m in reversed(everyone) for figure, column in NOISY.items()
-                if before[m][0][column]}  # fmt: skip
+    distinct = {
+        (figure, *(row[column] for row in before[m])): (m, figure)
+        for m in reversed(everyone)
+        for figure, column in NOISY.items()
+        if before[m][0][column]
+    }
     gated = list(reversed(distinct.values()))  # what methods share, a pretext, is gated once
     alarms = gates.ALARMS / sum(2 if figure == BOTH else 1 for _, figure in gated)
     verdicts = []
@@ -115,8 +136,16 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict
             column = NOISY[figure]
             known = {row["seed"]: row[column] for row in before[method]}
             same = all(known.get(row["seed"]) == row[column] for row in after[method])
-            verdicts.append(gates.noisy(f"{method}: {figure}", numbers(before[method], column), numbers(after[method], column), alarms,
-                                        same, figure == BOTH))  # fmt: skip
+            verdicts.append(
+                gates.noisy(
+                    f"{method}: {figure}",
+                    numbers(before[method], column),
+                    numbers(after[method], column),
+                    alarms,
+                    same,
+                    figure == BOTH,
+                )
+            )
     if "cost" in kinds:
         for method in methods:
             for figure, column in COSTS.items():
@@ -126,8 +155,10 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict
                 peaks = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
                 verdicts.append(gates.at_most(f"{method}: peak memory, MB", *peaks, MEMORY))
     if "speed" in kinds:
-        times = [[{part: float(row[f"rel_{part}"]) for part in TIMED} for row in rows[TIMED_WITH] if row[f"rel_{TIMED[0]}"]]
-                 for rows in (before, after)]  # fmt: skip
+        times = [
+            [{part: float(row[f"rel_{part}"]) for part in TIMED} for row in rows[TIMED_WITH] if row[f"rel_{TIMED[0]}"]]
+            for rows in (before, after)
+        ]
         # calibration makes up for a slower or a busier machine, not for one of another design
         if len(times[0]) < gates.LEAST:
             verdicts.append(Verdict("times", "", "", "", f"not judged: timings of {len(times[0])} seeds are stored"))
@@ -147,16 +178,28 @@ def alike(baseline: Rows, here: dict[str, str]) -> bool:
 def told(baseline: Rows, now: Rows, verdicts: list[Verdict], where: str, here: dict[str, str]) -> str:
     """What the table rests on, in words."""
     one, seeds, known = baseline[0], sorted({int(row["seed"]) for row in now}), {row["seed"] for row in baseline}
-    lines = [f"Baseline: {where}, {len(known)} seeds, {one['machine']}, torch {one['torch']}, commit {one['commit'] or 'unknown'}. "
-             f"Now: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."]  # fmt: skip
+    lines = [
+        f"Baseline: {where}, {len(known)} seeds, {one['machine']}, torch {one['torch']}, commit "
+        f"{one['commit'] or 'unknown'}. "
+        f"Now: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
+    ]
     scored = [v for v in verdicts if v.found]
     if scored:
         if all(v.verdict == IDENTICAL for v in scored):
             lines.append("Scores are identical to the stored ones: nothing that they depend on has changed.")
         elif not alike(baseline, here):
-            lines.append(f"Another machine or torch ({here['machine']}, torch {here['torch']}): scores differ by rounding alone, and are "
-                         "judged by the spread of the baseline's seeds.")  # fmt: skip
+            lines.append(
+                f"Another machine or torch ({here['machine']}, torch {here['torch']}): scores differ by rounding "
+                f"alone, and are "
+                "judged by the spread of the baseline's seeds."
+            )
         elif {str(seed) for seed in seeds} <= known:
-            lines.append("Same machine and torch, yet scores differ: something that they depend on has changed since the baseline.")
-        lines.append(f"Unchanged code fails any of the {len(scored)} gates of noisy figures with a chance of {gates.ALARMS:.1%} or less.")
+            lines.append(
+                "Same machine and torch, yet scores differ: something that they depend on has changed since the "
+                "baseline."
+            )
+        lines.append(
+            f"Unchanged code fails any of the {len(scored)} gates of noisy figures with a chance of "
+            f"{gates.ALARMS:.1%} or less."
+        )
     return "\n".join(lines)

@@ -1,9 +1,9 @@
 """Gates: has a figure left what the noise of its baseline allows? Pure functions on figures.
 
-The noise is what runs of the baseline show among themselves: n of them, which differ in seed alone, have a spread, and the mean of m runs
-of now less their mean, in units of that spread times sqrt(1/n + 1/m), follows Student's t with n - 1 degrees of freedom as long as nothing
-has changed. A band that it leaves with probability `alarms` is wide for few runs, as it must be: nothing is said of noise that few runs
-cannot tell.
+The noise is what runs of the baseline show among themselves: n of them, which differ in seed alone, have a spread, and
+the mean of m runs of now less their mean, in units of that spread times sqrt(1/n + 1/m), follows Student's t with n - 1
+degrees of freedom as long as nothing has changed. A band that it leaves with probability `alarms` is wide for few runs,
+as it must be: nothing is said of noise that few runs cannot tell.
 """
 
 import math
@@ -23,8 +23,10 @@ IDENTICAL, INSIDE, NO_LOSS = "identical", "within noise", "different, not worse"
 
 
 def student(x: float, df: int, shift: float = 0.0) -> float:
-    """P(T <= x) for Student's t, `shift` its non-centrality: the normal's, averaged over how the spread may have been misjudged."""
-    s = torch.linspace(0, 1 + 12 / math.sqrt(2 * df), 20_001, dtype=torch.float64)[1:]  # spread as seen over spread as it is
+    """P(T <= x) for Student's t, `shift` its non-centrality: the normal's, averaged over how the spread may have been
+    misjudged."""
+    # spread as seen over spread as it is
+    s = torch.linspace(0, 1 + 12 / math.sqrt(2 * df), 20_001, dtype=torch.float64)[1:]
     density = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2) + (df - 1) * s.log() - df / 2 * s * s
     return float(torch.trapezoid(torch.special.ndtr(x * s - shift) * density.exp(), s))
 
@@ -57,7 +59,8 @@ def least_loss(n: int, m: int, alarms: float) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of the table; `found`: the least loss that the gate finds with probability POWER, empty where it is exact."""
+    """One line of the table; `found`: the least loss that the gate finds with probability POWER, empty where it is
+    exact."""
 
     figure: str
     baseline: str
@@ -71,9 +74,11 @@ class Verdict:
         return self.verdict.startswith(FAILS)
 
 
-def noisy(figure: str, baseline: Sequence[float], now: Sequence[float], alarms: float, same: bool = False, both: bool = False) -> Verdict:
-    """A figure in 0..1, better when higher, of each run. alarms: on one side; both: too high a figure fails too; same: as stored, to the
-    last digit."""  # fmt: skip
+def noisy(
+    figure: str, baseline: Sequence[float], now: Sequence[float], alarms: float, same: bool = False, both: bool = False
+) -> Verdict:
+    """A figure in 0..1, better when higher, of each run. alarms: on one side; both: too high a figure fails too; same:
+    as stored, to the last digit."""
     n, m, mean, spread = len(baseline), len(now), statistics.fmean(baseline), statistics.stdev(baseline)
     found = f"{spread * least_loss(n, m, alarms):.3f}"
     if any(map(math.isnan, now)):
@@ -100,13 +105,18 @@ def exact(figure: str, baseline: set[str], now: set[str]) -> Verdict:
 
 def at_most(figure: str, baseline: float, now: float, limit: float) -> Verdict:
     """A figure that may grow to `limit` times its baseline."""
-    return Verdict(figure, f"{baseline:.0f}", f"{now:.0f}", f"<= {limit:g} x", "more" if now > limit * baseline else INSIDE)
+    return Verdict(
+        figure, f"{baseline:.0f}", f"{now:.0f}", f"<= {limit:g} x", "more" if now > limit * baseline else INSIDE
+    )
 
 
 def slower(figure: str, ratio: "Ratio", limit: float, unjudged: str = "") -> Verdict:
-    """A duration relative to the baseline's: it fails where the whole interval lies beyond `limit`. unjudged: why it only is shown."""
+    """A duration relative to the baseline's: it fails where the whole interval lies beyond `limit`. unjudged: why it
+    only is shown."""
     verdict = SLOWER if ratio.low > limit else INSIDE if ratio.high <= limit else "undecided"
-    return Verdict(figure, "1", f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]", f"<= {limit:g}", unjudged or verdict)
+    return Verdict(
+        figure, "1", f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]", f"<= {limit:g}", unjudged or verdict
+    )
 
 
 @dataclass(frozen=True)
@@ -123,10 +133,15 @@ def _ratio(mean: float, width: float) -> Ratio:
 def unpaired(baseline: Sequence[float], now: Sequence[float], alarms: float) -> Ratio:
     """Of durations of now to durations of the baseline, by the spread of the baseline's logarithms."""
     before, after = ([math.log(v) for v in values] for values in (baseline, now))
-    return _ratio(statistics.fmean(after) - statistics.fmean(before), statistics.stdev(before) * reach(len(before), len(after), alarms))
+    return _ratio(
+        statistics.fmean(after) - statistics.fmean(before),
+        statistics.stdev(before) * reach(len(before), len(after), alarms),
+    )
 
 
 def paired(first: Sequence[float], second: Sequence[float], alarms: float) -> Ratio:
     """Of the second durations to the first, taken in pairs."""
     logs = [math.log(b / a) for a, b in zip(first, second)]
-    return _ratio(statistics.fmean(logs), quantile(alarms, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs)))
+    return _ratio(
+        statistics.fmean(logs), quantile(alarms, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    )

@@ -1,4 +1,5 @@
-"""How `check` gates speed, never by seconds alone: relative to calibration kernels, or in turns with another commit of the suite."""
+"""How `check` gates speed, never by seconds alone: relative to calibration kernels, or in turns with another commit of
+the suite."""
 
 import contextlib
 import json
@@ -20,11 +21,13 @@ from .gates import Verdict
 SCRIPT = Path(__file__).with_name("timing.py")
 PAIRS = (3, 15)  # least and most
 NARROW = 0.05  # half an interval's width, relative: pairs are added until all are narrower
-BEYOND = 0.005  # on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
+# on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
+BEYOND = 0.005
 
 
 def timings(device: str, root: Path = ROOT, what: str = "") -> dict[str, float]:
-    """Relative seconds of each of TIMED, of the suite at `root`, by a process of its own. Raises UserError where it does not run there."""
+    """Relative seconds of each of TIMED, of the suite at `root`, by a process of its own. Raises UserError where it
+    does not run there."""
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-P", str(SCRIPT), "--device", device]
     done = subprocess.run(words, env=environment, cwd=root, capture_output=True, text=True)
@@ -38,10 +41,16 @@ def timings(device: str, root: Path = ROOT, what: str = "") -> dict[str, float]:
     return told["relative"]
 
 
-def drifted(baseline: list[dict[str, float]], now: list[dict[str, float]], limit: float, unjudged: str) -> list[Verdict]:
+def drifted(
+    baseline: list[dict[str, float]], now: list[dict[str, float]], limit: float, unjudged: str
+) -> list[Verdict]:
     """The gates of relative durations against the baseline's. unjudged: why they only are shown, where that is so."""
-    return [gates.slower(named(part), gates.unpaired([t[part] for t in baseline], [t[part] for t in now], BEYOND), limit, unjudged)
-            for part in TIMED]  # fmt: skip
+    return [
+        gates.slower(
+            named(part), gates.unpaired([t[part] for t in baseline], [t[part] for t in now], BEYOND), limit, unjudged
+        )
+        for part in TIMED
+    ]
 
 
 def named(part: str) -> str:
@@ -49,20 +58,28 @@ def named(part: str) -> str:
 
 
 def against(ref: str, device: str, limit: float) -> list[Verdict]:
-    """The gates of this code's durations against those of commit `ref`, timed in turns until the intervals are narrow."""
+    """The gates of this code's durations against those of commit `ref`, timed in turns until the intervals are
+    narrow."""
     with checkout(ref) as root:
         return in_turns(root, ROOT, device, limit, f"--against {ref}")
 
 
 def in_turns(first: Path, second: Path, device: str, limit: float, what: str = "") -> list[Verdict]:
-    """The gates of the suite at `second` against that at `first`: pairs of processes, the order changing from pair to pair."""
+    """The gates of the suite at `second` against that at `first`: pairs of processes, the order changing from pair to
+    pair."""
     sides: dict[Path, list[dict[str, float]]] = {first: [], second: []}
     while True:
         pairs = len(sides[first])
         if pairs >= PAIRS[0]:
-            ratios = {part: gates.paired(*([t[part] for t in times] for times in sides.values()), BEYOND) for part in TIMED}
+            ratios = {
+                part: gates.paired(*([t[part] for t in times] for times in sides.values()), BEYOND) for part in TIMED
+            }
             widest = max(max(r.high / r.value, r.value / r.low) - 1 for r in ratios.values())
-            say(f"pair {pairs}: " + ", ".join(f"{part} {r.value:.3f}" for part, r in ratios.items()) + f"; widest interval +-{widest:.0%}")
+            say(
+                f"pair {pairs}: "
+                + ", ".join(f"{part} {r.value:.3f}" for part, r in ratios.items())
+                + f"; widest interval +-{widest:.0%}"
+            )
             if widest < NARROW or pairs == PAIRS[1]:
                 return [gates.slower(named(part), ratio, limit) for part, ratio in ratios.items()]
         for root in (first, second) if pairs % 2 else (second, first):
@@ -81,7 +98,9 @@ def checkout(ref: str) -> Iterator[Path]:
         try:
             made = git("worktree", "add", "--detach", str(root), ref)
             if made.returncode:
-                raise UserError(f"--against {ref}: git makes no worktree of it ({made.stderr.strip().splitlines()[-1]})")
+                raise UserError(
+                    f"--against {ref}: git makes no worktree of it ({made.stderr.strip().splitlines()[-1]})"
+                )
             yield root
         finally:
             git("worktree", "remove", "--force", str(root))

@@ -1,8 +1,9 @@
-"""What `python -m bench check` times, of the checkout that PYTHONPATH names: run by its file, so that an older commit is timed by it too.
+"""What `python -m bench check` times, of the checkout that PYTHONPATH names: run by its file, so that an older commit
+is timed by it too.
 
-Prints JSON: the folder that sslm_core came from, and of each part its seconds relative to calibration kernels (a matrix product, a 3 x 3
-convolution, a memory copy, a Python loop; their geometric mean) timed just before and after it: the median over rounds. What slows the
-whole machine slows both. Of the suite it calls only what is old and public.
+Prints JSON: the folder that sslm_core came from, and of each part its seconds relative to calibration kernels (a matrix
+product, a 3 x 3 convolution, a memory copy, a Python loop; their geometric mean) timed just before and after it: the
+median over rounds. What slows the whole machine slows both. Of the suite it calls only what is old and public.
 """
 
 import argparse
@@ -54,16 +55,25 @@ def calibration(device: torch.device) -> Callable[[], float]:
             total += k
 
     kernels = (lambda: square @ square, lambda: F.conv2d(image, weight, padding=1), lambda: copy.copy_(block), loop)
-    return lambda: math.exp(statistics.fmean(math.log(statistics.median(seconds(k, device) for _ in range(3))) for k in kernels))
+    return lambda: math.exp(
+        statistics.fmean(math.log(statistics.median(seconds(k, device) for _ in range(3))) for k in kernels)
+    )
 
 
 def parts(device: torch.device) -> dict[str, Callable[[], object]]:
     """Name -> work, on frames of noise: cost does not depend on what is seen."""
     config = SSLMConfig(
-        size("w8"), JigsawConfig(permutations=100), PretextConfig("fast", epochs=1, draws=4, batch=32), ClipConfig(frames=4, edge=0),
-        DownstreamConfig(epochs=1, batch=4, lrs=(1e-3,), trial=1, optimiser="adam", clips=4, tune_clips=1, hidden=24, views=1),
-    )  # fmt: skip
-    noise = torch.randint(0, 256, (EXAMS * FRAMES, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        size("w8"),
+        JigsawConfig(permutations=100),
+        PretextConfig("fast", epochs=1, draws=4, batch=32),
+        ClipConfig(frames=4, edge=0),
+        DownstreamConfig(
+            epochs=1, batch=4, lrs=(1e-3,), trial=1, optimiser="adam", clips=4, tune_clips=1, hidden=24, views=1
+        ),
+    )
+    noise = torch.randint(
+        0, 256, (EXAMS * FRAMES, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     store = FrameStore(noise, torch.arange(EXAMS + 1) * FRAMES).to(device)
     everyone = torch.arange(EXAMS, device=device)
     truth = (torch.arange(LABELS, device=device) + everyone[:, None]).remainder(2).float()
@@ -97,7 +107,14 @@ def main() -> None:
             before = calibrate()
             took = seconds(work, device)
             relative[name].append(took / math.sqrt(before * calibrate()))
-    print(json.dumps({"source": sslm_core.__file__, "relative": {name: statistics.median(values) for name, values in relative.items()}}))
+    print(
+        json.dumps(
+            {
+                "source": sslm_core.__file__,
+                "relative": {name: statistics.median(values) for name, values in relative.items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -25,9 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action=ListStudies, nargs=0, help="say what each study is about, and leave")
     run.run_arguments(parser)
     parser.set_defaults(preset="")  # the study's
-    parser.add_argument("--draws", type=int, help="of the labelled exams, at levels that draw more than once (default: the study's)")
-    parser.add_argument("--shard", metavar="I/N", default="", help="run every N-th cell, from the I-th on: for job arrays on one --out")
-    parser.add_argument("--dry-run", action="store_true", help="print the cells and the time they will take, and run nothing")
+    parser.add_argument(
+        "--draws", type=int, help="of the labelled exams, at levels that draw more than once (default: the study's)"
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", default="", help="run every N-th cell, from the I-th on: for job arrays on one --out"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the cells and the time they will take, and run nothing"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table in markdown")
 
 
@@ -39,11 +45,15 @@ def main(args: argparse.Namespace) -> None:
     if args.draws is not None and args.draws < 1:
         raise UserError(f"--draws {args.draws}: expected 1 or more")
     if args.force and shard != (1, 1):
-        raise UserError("--force --shard: shards would drop each other's encoders; force a whole study, or use another --out")
+        raise UserError(
+            "--force --shard: shards would drop each other's encoders; force a whole study, or use another --out"
+        )
     dataset, lines = lines_of(study, args)
     jobs = list({job.folder: job for line in lines for job in line.jobs}.values())
     if not jobs:
-        raise UserError(f"ablate {study.name}: no level can be fitted: {next(r for line in lines for r in line.reasons.values())}")
+        raise UserError(
+            f"ablate {study.name}: no level can be fitted: {next(r for line in lines for r in line.reasons.values())}"
+        )
     mine = jobs[shard[0] - 1 :: shard[1]]
     if args.dry_run:
         print(forecast(args, lines, mine))

@@ -25,18 +25,39 @@ HEAD = ("figure", "baseline", "now", "allowed", "verdict", "loss found with 80 %
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="compare with the rows of FILE (default: results.csv of git's HEAD)")
-    parser.add_argument("--update", action="store_true", help="run all seeds of the preset, put them into results.csv as the new "
-                        "baseline and say what changed")  # fmt: skip
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="compare with the rows of FILE (default: results.csv of git's HEAD)",
+    )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="run all seeds of the preset, put them into results.csv as the new baseline and say what changed",
+    )
     parser.add_argument("--gates", help=f"comma-separated, of {', '.join(KINDS)} (default: all)")
-    parser.add_argument("--against", metavar="GIT_REF", help="speed: time that commit in turns with this code, instead of the baseline's "
-                        "timings")  # fmt: skip
-    parser.add_argument("--limit", type=float, default=1.15, help="fail where the whole interval of a duration's ratio lies beyond "
-                        "(default %(default)g)")  # fmt: skip
-    parser.add_argument("--seeds", help=f"comma-separated numbers (default: {NOW} of the preset's; with --update all of them)")
-    parser.add_argument("--device", default="cpu", help="auto, cpu or cuda (default cpu: that is what the committed baseline is of)")
+    parser.add_argument(
+        "--against",
+        metavar="GIT_REF",
+        help="speed: time that commit in turns with this code, instead of the baseline's timings",
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=1.15,
+        help="fail where the whole interval of a duration's ratio lies beyond (default %(default)g)",
+    )
+    parser.add_argument(
+        "--seeds", help=f"comma-separated numbers (default: {NOW} of the preset's; with --update all of them)"
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="auto, cpu or cuda (default cpu: that is what the committed baseline is of)"
+    )
     parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
-    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file that --update writes (default results.csv)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results.csv"), help="the file that --update writes (default results.csv)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print a markdown table")
 
 
@@ -58,10 +79,13 @@ def main(args: argparse.Namespace) -> int:
         verdicts += against(args.against, device, args.limit)
     if kinds:
         key = {"preset": chosen.name, "protocol": "clean", "variant": "", "device": device}
-        with tempfile.TemporaryDirectory(prefix="sslm-check-") as folder:  # no cache of another state of the code is there
+        # no cache of another state of the code is there
+        with tempfile.TemporaryDirectory(prefix="sslm-check-") as folder:
             dataset = embedded(chosen, home=Path(folder))
             where, held = stored(args.baseline)
-            baseline = [row for row in held if row["digest"] == dataset.digest and row["label"] == MACRO and has(row, key)]
+            baseline = [
+                row for row in held if row["digest"] == dataset.digest and row["label"] == MACRO and has(row, key)
+            ]
             if baseline or not args.update:  # one that cannot be used is named now, not after the run
                 try:
                     usable(baseline, chosen.methods, f"{where}, preset check, data {dataset.digest}, device {device}")
@@ -75,7 +99,10 @@ def main(args: argparse.Namespace) -> int:
                 rows = with_timings(rows, seeds, device)
         now = [results.cells(row) for row in rows if row["label"] == MACRO]
         if baseline:
-            verdicts = confirmed(baseline, judged(baseline, now, kinds, args.limit, here), seeds, device, args.limit, here) + verdicts
+            verdicts = (
+                confirmed(baseline, judged(baseline, now, kinds, args.limit, here), seeds, device, args.limit, here)
+                + verdicts
+            )
             footing = told(baseline, now, verdicts, where, here)
         if args.update:
             results.upsert(args.results, rows, instead=lambda row: has(row, key))
@@ -92,7 +119,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def table(verdicts: list[Verdict], markdown: bool) -> str:
-    lines = [[v.figure, v.baseline, v.now, v.allowed, v.verdict.upper() if v.fails else v.verdict, v.found] for v in verdicts]
+    lines = [
+        [v.figure, v.baseline, v.now, v.allowed, v.verdict.upper() if v.fails else v.verdict, v.found] for v in verdicts
+    ]
     if markdown:
         return "\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ["---"] * len(HEAD), *lines)) + "\n"
     return "\n".join(aligned(list(HEAD), lines)) + "\n"

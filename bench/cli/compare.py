@@ -12,8 +12,12 @@ from ..text import aligned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("methods", nargs="+", metavar="METHOD",
-                        help="the first against each other one; of a variant: 'METHOD PART.FIELD=VALUE'")  # fmt: skip
+    parser.add_argument(
+        "methods",
+        nargs="+",
+        metavar="METHOD",
+        help="the first against each other one; of a variant: 'METHOD PART.FIELD=VALUE'",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
     add_choice(parser)
     parser.add_argument("--csv", action="store_true", help="print comma-separated values")
@@ -22,10 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
     """What of the stored runs is looked at."""
-    parser.add_argument("--of", metavar="WORDS", default="",
-                        help="which runs, where several data sets, presets, protocols or devices are stored: some of their names, "
-                             "comma-separated")  # fmt: skip
-    parser.add_argument("--ensemble", default=next(iter(ENSEMBLES)), choices=tuple(ENSEMBLES), help="how planes are joined")
+    parser.add_argument(
+        "--of",
+        metavar="WORDS",
+        default="",
+        help="which runs, where several data sets, presets, protocols or devices are stored: some of their names, "
+        "comma-separated",
+    )
+    parser.add_argument(
+        "--ensemble", default=next(iter(ENSEMBLES)), choices=tuple(ENSEMBLES), help="how planes are joined"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -38,7 +48,9 @@ def main(args: argparse.Namespace) -> None:
     methods = picked(groups[group], args.methods, group)
     reference = next(iter(methods))
     if len(methods) < 2:
-        raise UserError(f"compare {reference}: name another method to compare it with; there are {', '.join(groups[group])}")
+        raise UserError(
+            f"compare {reference}: name another method to compare it with; there are {', '.join(groups[group])}"
+        )
     draws = drawn(methods, args.ensemble)
     first = draws[reference].seeds[0]
     found = differences(draws, reference, (*first.labels, MACRO))

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...", help="a variant of the preset")
     parser.add_argument("--exams", type=int, default=EXAMS, help="train exams (default: MRNet's %(default)s)")
     parser.add_argument("--memory", action="store_true", help="what training steps hold in memory instead")
-    parser.add_argument("--flops", type=float, default=H200 * SHARE, help="FLOP/s reached (default: 40 %% of an H200's bfloat16 peak)")
+    parser.add_argument(
+        "--flops", type=float, default=H200 * SHARE, help="FLOP/s reached (default: 40 %% of an H200's bfloat16 peak)"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -30,7 +32,10 @@ def main(args: argparse.Namespace) -> None:
         return
     frames, seeds = sum(FRAMES) / len(FRAMES), len(chosen.seeds)
     whose = f"MRNet's {EXAMS}" if args.exams == EXAMS else f"{args.exams}"
-    print(f"preset {chosen.name} on {whose} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} TFLOP/s")
+    print(
+        f"preset {chosen.name} on {whose} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} "
+        f"TFLOP/s"
+    )
     print(f"{'':36}  {'PFLOP':>8}  {'hours':>6}  {len(FRAMES)} planes x {seeds} seeds, hours")
     for part, work in planned(chosen, frames, args.exams).items():
         hours = work / args.flops / 3600

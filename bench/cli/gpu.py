@@ -26,10 +26,22 @@ SHORT = "pretext.epochs=2,downstream.epochs=2,downstream.views=2"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to see that the parts run (default cuda)")
-    parser.add_argument("--quick", action="store_true", help="every part at its smallest: to see that it runs, not how fast")
-    parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="where logs, timings and the cell go (default build/gpu)")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "speed.md", help="has the marks between which the table goes")
-    parser.add_argument("--limit", type=int, default=LIMIT, metavar="SECONDS", help="for all parts; what is not done by then is left out")
+    parser.add_argument(
+        "--quick", action="store_true", help="every part at its smallest: to see that it runs, not how fast"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/gpu"), help="where logs, timings and the cell go (default build/gpu)"
+    )
+    parser.add_argument(
+        "--page", type=Path, default=ROOT / "docs" / "speed.md", help="has the marks between which the table goes"
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=LIMIT,
+        metavar="SECONDS",
+        help="for all parts; what is not done by then is left out",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -68,20 +80,56 @@ def page_around(page: Path) -> tuple[str, str]:
 
 
 def parts(device: str, quick: bool, out: Path) -> dict[str, list]:
-    """Name -> words after `python -m`. Each is a process: what breaks one, or the GPU's context in it, leaves the others."""
+    """Name -> words after `python -m`. Each is a process: what breaks one, or the GPU's context in it, leaves the
+    others."""
 
     def speed(group: str, groups: str = "") -> list:
         small = ["--quick"] if quick else []
-        return ["bench", "speed", "--device", device, "--groups", groups or group, "--storage", out / "speed", "--save", group, *small]
+        return [
+            "bench",
+            "speed",
+            "--device",
+            device,
+            "--groups",
+            groups or group,
+            "--storage",
+            out / "speed",
+            "--save",
+            group,
+            *small,
+        ]
 
     data = marks.make(out / "marks", EXAMS)
     found = {
         "tests": ["pytest", ROOT / "tests" / "test_gpu.py", "-p", "no:cacheprovider"],
         "speed encoder": speed("encoder", "roof,encoder"),
         "speed compile": speed("compile"),
-        "cell": ["bench", "run", "--preset", "smoke" if quick else "full", "--methods", "sslm", "--planes", marks.PLANE, "--seeds", "0",
-                 "--device", device, "--data", data, "--set", SHORT, "--jobs", "1", "--force", "--no-report", "--out", out / "runs",
-                 "--results", out / "results.csv"],  # fmt: skip
+        "cell": [
+            "bench",
+            "run",
+            "--preset",
+            "smoke" if quick else "full",
+            "--methods",
+            "sslm",
+            "--planes",
+            marks.PLANE,
+            "--seeds",
+            "0",
+            "--device",
+            device,
+            "--data",
+            data,
+            "--set",
+            SHORT,
+            "--jobs",
+            "1",
+            "--force",
+            "--no-report",
+            "--out",
+            out / "runs",
+            "--results",
+            out / "results.csv",
+        ],
         "speed downstream": speed("downstream"),
         "speed data": speed("data", "data,scaling"),
     }
@@ -91,7 +139,9 @@ def parts(device: str, quick: bool, out: Path) -> dict[str, list]:
 def run(words: list, log: Path, seconds: float) -> tuple[int, str]:
     """The exit code and the last line said; for a part that failed, the last that names an error."""
     with open(log, "w") as file:
-        work = subprocess.Popen([sys.executable, "-m", *map(str, words)], stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, process_group=0)
+        work = subprocess.Popen(
+            [sys.executable, "-m", *map(str, words)], stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, process_group=0
+        )
         try:
             code = work.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -32,7 +32,10 @@ def main(args) -> int:
     config = PhantomConfig(args.train, args.valid, args.size, args.seed, args.masks)
     if args.out:
         out = make(args.out, config, args.workers)
-        print(f"{out}: {config.train} + {config.valid} simulated exams of {config.size} x {config.size}, digest {digest(config)}")
+        print(
+            f"{out}: {config.train} + {config.valid} simulated exams of {config.size} x {config.size}, digest "
+            f"{digest(config)}"
+        )
     if args.sheet or args.compare:
         if args.sheet:
             print(sheet(args.sheet, args.seed, args.size))

@@ -13,11 +13,20 @@ from ..text import aligned, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run; those in the other planes are found beside it")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH",
-                        help="an exam: a folder of PLANE.npy, or one volume; or exams: a folder of PLANE/ID.npy")  # fmt: skip
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="the folder of a run; those in the other planes are found beside it"
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="an exam: a folder of PLANE.npy, or one volume; or exams: a folder of PLANE/ID.npy",
+    )
     parser.add_argument("--plane", help="of a PATH that is one volume (default: that of RUN)")
-    parser.add_argument("--overlay", type=Path, metavar="FOLDER", help="write pictures of where the models look, as `explain` does")
+    parser.add_argument(
+        "--overlay", type=Path, metavar="FOLDER", help="write pictures of where the models look, as `explain` does"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, an object for each exam on a line")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
 
@@ -46,9 +55,16 @@ def text(answer: dict) -> str:
     for label, of in answer["labels"].items():
         for plane, told in sorted(of.items(), key=lambda item: item[0] != ENSEMBLE):
             call = {None: "-", True: "positive", False: "negative"}[told["positive"]]
-            lines.append([label, plane, shown(told["score"]), shown(told["threshold"]), call, shown(told["probability"])])
+            lines.append(
+                [label, plane, shown(told["score"]), shown(told["threshold"]), call, shown(told["probability"])]
+            )
     method = " ".join(filter(None, (answer["method"], answer["variant"])))
     missing = [f"{plane}: {why}, left out" for plane, why in answer["missing"].items()]
-    return "\n".join([f"exam {printable(answer['exam'])}, {method}, seed {answer['seed']}",
-                      *aligned(["label", "plane", "score", "threshold", "call", "probability"], lines), *missing,
-                      f"{answer['seconds']:.2f} s from file to answer. {NOTE}"])  # fmt: skip
+    return "\n".join(
+        [
+            f"exam {printable(answer['exam'])}, {method}, seed {answer['seed']}",
+            *aligned(["label", "plane", "score", "threshold", "call", "probability"], lines),
+            *missing,
+            f"{answer['seconds']:.2f} s from file to answer. {NOTE}",
+        ]
+    )

@@ -23,7 +23,8 @@ from ..run.sweep import claimed, say, sweep
 from ..stats import metrics
 from ..store import results
 
-OF_ALL = ("downstream.freeze", "downstream.clips", "downstream.tune_clips", "downstream.dtype")  # whatever a method is trained by
+# whatever a method is trained by
+OF_ALL = ("downstream.freeze", "downstream.clips", "downstream.tune_clips", "downstream.dtype")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,24 +35,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """What whoever runs cells takes."""
     parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
-    parser.add_argument("--data", type=Path, help="a folder in MRNet's or KneeMRI's layout (default: the embedded data set)")
+    parser.add_argument(
+        "--data", type=Path, help="a folder in MRNet's or KneeMRI's layout (default: the embedded data set)"
+    )
     parser.add_argument("--methods", help="comma-separated (default: the preset's)")
     parser.add_argument("--planes", help="comma-separated (default: the preset's)")
     parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")
-    parser.add_argument("--protocol", default=PROTOCOLS[0], choices=PROTOCOLS,
-                        help="clean: exams held out of train choose; as-published: the reported exams do, as in the original")
-    parser.add_argument("--ensemble", default="ensemble", choices=list(ENSEMBLES), help="how the table weights planes (all are stored)")
-    parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...",
-                        help="a variant of the preset, e.g. downstream.head=linear,jigsaw.choice=hamming or recipe=original")
-    parser.add_argument("--cache-limit", type=float, default=CACHE / 2**30, metavar="GB",
-                        help="disk for feature maps, under OUT; 0 computes them anew each time (default %(default)g)")
-    parser.add_argument("--store", default="auto", choices=list(get_args(Placing)),
-                        help="resident: all frames of a plane on the device; stream: batches of them come to it, read ahead from disk; "
-                        "auto: resident where they take half of the free memory or less")  # fmt: skip
+    parser.add_argument(
+        "--protocol",
+        default=PROTOCOLS[0],
+        choices=PROTOCOLS,
+        help="clean: exams held out of train choose; as-published: the reported exams do, as in the original",
+    )
+    parser.add_argument(
+        "--ensemble", default="ensemble", choices=list(ENSEMBLES), help="how the table weights planes (all are stored)"
+    )
+    parser.add_argument(
+        "--set",
+        default="",
+        metavar="PART.FIELD=VALUE,...",
+        help="a variant of the preset, e.g. downstream.head=linear,jigsaw.choice=hamming or recipe=original",
+    )
+    parser.add_argument(
+        "--cache-limit",
+        type=float,
+        default=CACHE / 2**30,
+        metavar="GB",
+        help="disk for feature maps, under OUT; 0 computes them anew each time (default %(default)g)",
+    )
+    parser.add_argument(
+        "--store",
+        default="auto",
+        choices=list(get_args(Placing)),
+        help="resident: all frames of a plane on the device; stream: batches of them come to it, read ahead from disk; "
+        "auto: resident where they take half of the free memory or less",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
     parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
-    parser.add_argument("--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)"
+    )
     parser.add_argument("--force", action="store_true", help="run finished cells anew")
 
 
@@ -80,8 +104,11 @@ def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: 
         if (args.jobs or 1) > 1:
             raise UserError(f"--jobs {args.jobs}: the processes of torchrun work on one cell after another, together")
         if alone := [m for m in methods if m in ALONE]:
-            raise UserError(f"--methods {alone[0]}: tells each frame from all others of its batch, which torchrun's processes share; "
-                            f"run {' and '.join(alone)} in one process")  # fmt: skip
+            raise UserError(
+                f"--methods {alone[0]}: tells each frame from all others of its batch, which torchrun's processes "
+                f"share; "
+                f"run {' and '.join(alone)} in one process"
+            )
     return jobs
 
 
@@ -100,14 +127,17 @@ def check(args: argparse.Namespace) -> None:
 def check_variant(variant: str, methods: list[str], chosen: Preset) -> None:
     """Raises UserError for settings of training that none of the methods is trained by."""
     for part, frozen in (("downstream", True), ("finetune", False)):
-        pairs = [pair for pair in variant.split(",") if pair.startswith(f"{part}.") and pair.split("=")[0] not in OF_ALL]
+        pairs = [
+            pair for pair in variant.split(",") if pair.startswith(f"{part}.") and pair.split("=")[0] not in OF_ALL
+        ]
         if pairs and all(frozen_by(method, chosen.sslm) != frozen for method in methods):
             other, names = "finetune" if frozen else "downstream", ", ".join(methods)
             raise UserError(f"--set {pairs[0]}: no method asked for is trained by {part}.*; {names}: by {other}.*")
 
 
 def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
-    """Run what is not finished of `jobs`, store and print the figures. Of several ranks the first one stores and prints."""
+    """Run what is not finished of `jobs`, store and print the figures. Of several ranks the first one stores and
+    prints."""
     dataset, chosen, variant, device = jobs[0].dataset, jobs[0].preset, jobs[0].variant, jobs[0].device
     planes = dict.fromkeys(job.plane for job in jobs)
     waiting = ranks.agreed([args.force or not job.finished() for job in jobs] if ranks.first() else None)
@@ -119,14 +149,19 @@ def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
     if args.force:
         for job in jobs:
             forget(job)
-    say(f"{dataset.name} ({dataset.digest}): {len(dataset.labelled)} exams to fit, {len(dataset.judged)} to tune, "
+    say(
+        f"{dataset.name} ({dataset.digest}): {len(dataset.labelled)} exams to fit, {len(dataset.judged)} to tune, "
         f"{len(dataset.reported)} reported; "
         f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; "
-        f"preset {chosen.name}, device {device}{ranks.named()}")  # fmt: skip
+        f"preset {chosen.name}, device {device}{ranks.named()}"
+    )
     if dataset.notice:
         say(dataset.notice)
     if len(open_jobs) < len(jobs):
-        say(f"{len(jobs) - len(open_jobs)} of {len(jobs)} cells are finished in {args.out} and skipped (--force runs them anew)")
+        say(
+            f"{len(jobs) - len(open_jobs)} of {len(jobs)} cells are finished in {args.out} and skipped (--force runs "
+            f"them anew)"
+        )
     done = [job for job in jobs if job not in open_jobs]
 
     def finished(job: Job) -> None:
@@ -150,7 +185,12 @@ def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
 
 
 def title(dataset: Dataset, chosen: Preset, variant: str, device: str) -> str:
-    words = [f"{dataset.name} ({dataset.digest})", f"preset {chosen.name}", *filter(None, [variant]), f"device {device}"]
+    words = [
+        f"{dataset.name} ({dataset.digest})",
+        f"preset {chosen.name}",
+        *filter(None, [variant]),
+        f"device {device}",
+    ]
     if dataset.protocol != PROTOCOLS[0]:
         words.append(f"protocol {dataset.protocol}: {FLATTERS}")
     return ", ".join(words)

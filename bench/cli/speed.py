@@ -1,4 +1,5 @@
-"""`python -m bench speed`: time the suite's parts beside their opponents, under pytest-benchmark; one table and the goals at the end."""
+"""`python -m bench speed`: time the suite's parts beside their opponents, under pytest-benchmark; one table and the
+goals at the end."""
 
 import argparse
 import tempfile
@@ -16,12 +17,23 @@ EXAMS = (12, 4)  # of the phantom that is timed on: train and valid
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
     parser.add_argument("--groups", help=f"comma-separated, of {', '.join(GROUPS)} (default: {', '.join(USUAL)})")
-    parser.add_argument("--quick", action="store_true", help="every case at its smallest: to see that it runs, not how fast")
-    parser.add_argument("--storage", type=Path, default=Path(".benchmarks"), help="pytest-benchmark's folder (default .benchmarks)")
+    parser.add_argument(
+        "--quick", action="store_true", help="every case at its smallest: to see that it runs, not how fast"
+    )
+    parser.add_argument(
+        "--storage", type=Path, default=Path(".benchmarks"), help="pytest-benchmark's folder (default .benchmarks)"
+    )
     parser.add_argument("--save", metavar="NAME", help="name of the file kept there (default: commit and time)")
-    parser.add_argument("--benchmark-compare", nargs="?", const="", metavar="NUMBER", help="show pytest-benchmark's comparison with an "
-                        "earlier file: the latest, or that of NUMBER")  # fmt: skip
-    parser.add_argument("--show", nargs="+", type=Path, metavar="FILE", help="time nothing: the table of these stored files")
+    parser.add_argument(
+        "--benchmark-compare",
+        nargs="?",
+        const="",
+        metavar="NUMBER",
+        help="show pytest-benchmark's comparison with an earlier file: the latest, or that of NUMBER",
+    )
+    parser.add_argument(
+        "--show", nargs="+", type=Path, metavar="FILE", help="time nothing: the table of these stored files"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -37,5 +49,7 @@ def main(args: argparse.Namespace) -> None:
         report = Path(folder) / "speed.json"
         run_suite({"device": device, "groups": groups, "quick": args.quick, "data": str(data.resolve())}, report, args)
         records = read(report)
-    print(f"{table(records)}\n\n{goals(records)}\n\n{time.monotonic() - began:.0f} s. Stored under {args.storage}; "
-          "`python -m bench speed --show FILE` prints this again.")  # fmt: skip
+    print(
+        f"{table(records)}\n\n{goals(records)}\n\n{time.monotonic() - began:.0f} s. Stored under {args.storage}; "
+        "`python -m bench speed --show FILE` prints this again."
+    )

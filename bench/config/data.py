@@ -15,7 +15,9 @@ NATURAL = "natural"  # in place of a share: the control
 class DataConfig:
     labels: float = 1.0  # share of the fit exams, and of the tune exams, whose labels are seen
     draw: int = 0  # which exams these are
-    thin: str = ""  # [LABEL:]SHARE of the label's rarer class among the fit exams; the label is that with the rarest class, if not named
+    # [LABEL:]SHARE of the label's rarer class among the fit exams; the label is that with the rarest class, if not
+    # named
+    thin: str = ""
     exams: int = 0  # of train that are taken, in place of the preset's budget; 0: that
 
     def __post_init__(self):
@@ -25,7 +27,9 @@ class DataConfig:
         if self.thin and self.labels < 1:
             raise UserError("labels and thin: expected one of them")
         if self.thin and self.share is None and self.thin.rpartition(":")[2] != NATURAL:
-            raise UserError(f"thin = {self.thin}: expected a share between 0 and 1, or {NATURAL}, after an optional LABEL:")
+            raise UserError(
+                f"thin = {self.thin}: expected a share between 0 and 1, or {NATURAL}, after an optional LABEL:"
+            )
 
     @property
     def all_labels(self) -> bool:
@@ -41,7 +45,8 @@ class DataConfig:
         return share if 0 < share < 1 else None
 
     def thinned(self, labels: tuple[str, ...], train: np.ndarray) -> int:
-        """Number of the label that is thinned; train: [E, L], truth of the training exams. Raises UserError for one that there is not."""
+        """Number of the label that is thinned; train: [E, L], truth of the training exams. Raises UserError for one
+        that there is not."""
         name = self.thin.rpartition(":")[0]
         if name and name not in labels:
             raise UserError(f"data.thin={self.thin}: there is no label {name}; there are {', '.join(labels)}")

@@ -19,12 +19,15 @@ def device_of(name: str) -> str:
 
 
 def check_writable(what: str, folder: Path, mend: str = "") -> None:
-    """Raises UserError where no file can be made in `folder`: named before the work, not after it. what: the option that names it."""
+    """Raises UserError where no file can be made in `folder`: named before the work, not after it. what: the option
+    that names it."""
     there = next(one for one in (folder, *folder.parents) if one.exists())
     try:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        raise UserError(f"{what}: {folder} cannot be written ({error.strerror}); {mend or f'name another place with {what}'}") from None
+        raise UserError(
+            f"{what}: {folder} cannot be written ({error.strerror}); {mend or f'name another place with {what}'}"
+        ) from None
 
 
 def words(text: str) -> list[str]:

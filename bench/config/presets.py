@@ -1,4 +1,5 @@
-"""Sizes and budgets: one frozen dataclass each. `smoke`, `cpu` and `check` pin everything that scores depend on, threads included.
+"""Sizes and budgets: one frozen dataclass each. `smoke`, `cpu` and `check` pin everything that scores depend on,
+threads included.
 
 `full` takes the number type that the processor computes fastest in (`auto`); a run records which.
 """
@@ -21,27 +22,31 @@ from .variants import canonical, varied
 
 @dataclass(frozen=True)
 class Preset:
-    """`exams`: the most (train, reported) exams that are taken of a data set, None takes all; `phantom`: those it is made with."""
+    """`exams`: the most (train, reported) exams that are taken of a data set, None takes all; `phantom`: those it is
+    made with."""
 
     name: str
     exams: tuple[int, int | None] | None
     frame: int
-    planes: tuple[str, ...]  # of the data set's planes, those named here; its first where it has none of them; all if empty
+    # of the data set's planes, those named here; its first where it has none of them; all if empty
+    planes: tuple[str, ...]
     seeds: tuple[int, ...]
     methods: tuple[str, ...]
     sslm: SSLMConfig
-    threads: int = 1  # of one cell on a CPU, 0: all. With 1, cells run side by side, and no score depends on the number of cores
+    # of one cell on a CPU, 0: all. With 1, cells run side by side, and no score depends on the number of cores
+    threads: int = 1
     tune: float = 0.2  # share of train that chooses
     phantom: tuple[int, int] = (240, 120)
     data: DataConfig = field(default_factory=DataConfig)  # how many exams are taken, which labels are seen
     embedded: Literal["phantom", "marks"] = "phantom"  # the data set where the user names none
 
 
-# 200 exams seen a few times: moved clips cost accuracy, see docs/method.md. Of 6 frames 4 are of the middle, as of the paper's 16 are 10
+# 200 exams seen a few times: moved clips cost accuracy, see docs/method.md. Of 6 frames 4 are of the middle, as of the
+# paper's 16 are 10
 CLIP = ClipConfig(frames=6, edge=1, angles=(0,), shifts=(0,), scales=(1.0,))
 END_TO_END = DownstreamConfig(  # encoder and head together; how it was found stands in docs/method.md
     head="grid", epochs=8, batch=4, lrs=(2e-3,), trial=8, optimiser="adamw", schedule="cosine", views=1
-)  # fmt: skip
+)
 
 SMOKE = Preset(
     name="smoke",
@@ -56,8 +61,19 @@ SMOKE = Preset(
         jigsaw=JigsawConfig(permutations=20),
         pretext=PretextConfig("fast", epochs=14, batch=32, lr=2e-3),
         clip=CLIP,
-        downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 3e-3), trial=1, optimiser="adam", decay=0.9, standardise=True,
-                                    clips=4, tune_clips=2, hidden=32, views=1),  # fmt: skip
+        downstream=DownstreamConfig(
+            epochs=3,
+            batch=4,
+            lrs=(1e-3, 3e-3),
+            trial=1,
+            optimiser="adam",
+            decay=0.9,
+            standardise=True,
+            clips=4,
+            tune_clips=2,
+            hidden=32,
+            views=1,
+        ),
         finetune=END_TO_END,
     ),
 )
@@ -70,14 +86,34 @@ CPU = Preset(
     planes=("sagittal",),
     seeds=(0, 1, 2, 3, 4),
     tune=1 / 3,
-    methods=("sslm", "sslm-probe", "sslm-finetuned", "random-probe", "supervised", "supervised-small", "imagenet-probe", "sslm-weighted"),
+    methods=(
+        "sslm",
+        "sslm-probe",
+        "sslm-finetuned",
+        "random-probe",
+        "supervised",
+        "supervised-small",
+        "imagenet-probe",
+        "sslm-weighted",
+    ),
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=100),
         pretext=PretextConfig("fast", epochs=18, batch=64, lr=2e-3),
         clip=CLIP,
-        downstream=DownstreamConfig(epochs=8, batch=4, lrs=(2e-3,), trial=8, optimiser="adamw", schedule="cosine", standardise=True,
-                                    clips=8, tune_clips=1, hidden=32, views=1),  # fmt: skip
+        downstream=DownstreamConfig(
+            epochs=8,
+            batch=4,
+            lrs=(2e-3,),
+            trial=8,
+            optimiser="adamw",
+            schedule="cosine",
+            standardise=True,
+            clips=8,
+            tune_clips=1,
+            hidden=32,
+            views=1,
+        ),
         finetune=END_TO_END,
     ),
 )
@@ -105,7 +141,8 @@ FULL = Preset(  # every number as published: the defaults of each part
     threads=0,
 )
 
-CHECK = Preset(  # of `python -m bench check`: figures well above chance, and below what leaves no room for a leak to show
+# of `python -m bench check`: figures well above chance, and below what leaves no room for a leak to show
+CHECK = Preset(
     name="check",
     exams=None,
     phantom=(160, 160),
@@ -120,8 +157,19 @@ CHECK = Preset(  # of `python -m bench check`: figures well above chance, and be
         jigsaw=JigsawConfig(permutations=100),
         pretext=PretextConfig("fast", epochs=8, batch=32, lr=2e-3),
         clip=ClipConfig(frames=4, edge=0),
-        downstream=DownstreamConfig(epochs=6, batch=4, lrs=(1e-3, 3e-3), trial=2, optimiser="adam", decay=0.9, standardise=True,
-                                    clips=4, tune_clips=1, hidden=24, views=1),  # fmt: skip
+        downstream=DownstreamConfig(
+            epochs=6,
+            batch=4,
+            lrs=(1e-3, 3e-3),
+            trial=2,
+            optimiser="adam",
+            decay=0.9,
+            standardise=True,
+            clips=4,
+            tune_clips=1,
+            hidden=24,
+            views=1,
+        ),
     ),
 )
 
@@ -141,7 +189,8 @@ def preset(name: str, variant: str = "") -> Preset:
 
 
 def spelled(name: str, variant: str, draw: int = 0) -> str:
-    """The variant of preset `name`, less what the preset has anyway: cells that are the same stand in one folder, of `run` too."""
+    """The variant of preset `name`, less what the preset has anyway: cells that are the same stand in one folder, of
+    `run` too."""
     pairs = canonical(",".join(filter(None, [variant, f"data.draw={draw}" if draw else ""]))).split(",")
     chosen = preset(name, ",".join(pairs))
     for pair in list(pairs):

@@ -27,7 +27,8 @@ def canonical(text: str) -> str:
     for path in paths:
         if paths.count(path) > 1:
             raise UserError(f"--set {text}: {path} stands there twice")
-    return ",".join(sorted(pairs, key=lambda pair: (pair.split("=")[0] not in WHOLE, pair)))  # whole parts first, then their fields
+    # whole parts first, then their fields
+    return ",".join(sorted(pairs, key=lambda pair: (pair.split("=")[0] not in WHOLE, pair)))
 
 
 def varied(config: SSLMConfig, variant: str) -> tuple[SSLMConfig, DataConfig]:
@@ -65,7 +66,9 @@ def varied(config: SSLMConfig, variant: str) -> tuple[SSLMConfig, DataConfig]:
             raise UserError(f"--set {','.join(f'{part}.{name}={value}' for name, value in mine)}: {error}") from None
     data = parts.pop("data")
     config = dataclasses.replace(config, **parts)
-    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, positions=config.jigsaw.grid**2)), data
+    return dataclasses.replace(
+        config, encoder=dataclasses.replace(config.encoder, positions=config.jigsaw.grid**2)
+    ), data
 
 
 def read(text: str, kind) -> object:

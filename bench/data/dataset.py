@@ -17,13 +17,16 @@ from .subset import labelled
 
 EMBEDDED = Path("data")  # under the working folder
 SPLIT_SEED = 0  # one split per data set: seeds differ in training alone
-PROTOCOLS = ("clean", "as-published")  # who chooses: exams held out of train, or, as the original did, the reported exams themselves
-FLATTERS = "epochs, thresholds and weights were chosen on the reported exams, figures flatter"  # what as-published means for a reader
+# who chooses: exams held out of train, or, as the original did, the reported exams themselves
+PROTOCOLS = ("clean", "as-published")
+# what as-published means for a reader
+FLATTERS = "epochs, thresholds and weights were chosen on the reported exams, figures flatter"
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of `sets`, counted on from set to set.
+    """Train and reported exams as a preset takes them. `fit` and `tune` are exam numbers of `sets`, counted on from set
+    to set.
 
     `shown`: those of them whose labels are seen, where that is not all.
     """
@@ -57,7 +60,11 @@ class Dataset:
     @property
     def choosing(self) -> ExamSet:
         """The exams of `judged`."""
-        return self.train.subset(self.judged) if self.protocol == "clean" else self.reported.subset(self.judged - len(self.train))
+        return (
+            self.train.subset(self.judged)
+            if self.protocol == "clean"
+            else self.reported.subset(self.judged - len(self.train))
+        )
 
     @property
     def minority(self) -> np.ndarray:
@@ -72,15 +79,19 @@ class Dataset:
         return replace(self, shown=labelled(config, self.train.labels, truth, self.train.truth, self.fit, self.tune))
 
 
-def open_dataset(root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]) -> Dataset:
-    """Read and check a folder in MRNet's or KneeMRI's layout, take no more exams than the preset's budget, split train into fit and
-    tune: as the data set itself does, else by exam, stratified.
+def open_dataset(
+    root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]
+) -> Dataset:
+    """Read and check a folder in MRNet's or KneeMRI's layout, take no more exams than the preset's budget, split train
+    into fit and tune: as the data set itself does, else by exam, stratified.
 
     Under `as-published` all of train is fit, and tune is the reported set.
     """
     train, reported = read_exams(root)
     if preset.data.exams > len(train):
-        raise UserError(f"{root}: has {len(train)} train exams; give data.exams={len(train)} or less, not {preset.data.exams}")
+        raise UserError(
+            f"{root}: has {len(train)} train exams; give data.exams={len(train)} or less, not {preset.data.exams}"
+        )
     files = {} if known_digest else file_digests([train, reported])
     code = known_digest or digest([train, reported], files)
     notice = []

@@ -36,7 +36,9 @@ class Part:
     def table(self) -> tuple[list[str], np.ndarray]:
         """Exams that every label has, sorted, and their labels [E, L]."""
         ids = sorted(set.intersection(*map(set, self.truth.values()))) if self.truth else []
-        return ids, np.array([[rows[name] for rows in self.truth.values()] for name in ids], int).reshape(len(ids), len(self.truth))
+        return ids, np.array([[rows[name] for rows in self.truth.values()] for name in ids], int).reshape(
+            len(ids), len(self.truth)
+        )
 
 
 class Report:
@@ -112,7 +114,9 @@ def survey_mrnet(report: Report) -> None:
         report.parts.append(part)
         for label, rows in part.truth.items():
             if gone := sorted(known - rows.keys()):
-                report.error("labels", f"{root / f'{split}-{label}.csv'}: no row of {some(gone)}, which another label has")
+                report.error(
+                    "labels", f"{root / f'{split}-{label}.csv'}: no row of {some(gone)}, which another label has"
+                )
         for plane, volumes in part.volumes.items():
             cause = partial(likely, folder=root / split / plane)
             compare(report, f"{root / split / plane}", known, volumes.keys(), f"{split}-*.csv", ".npy", cause)
@@ -127,7 +131,9 @@ def survey_kneemri(report: Report) -> None:
         part = Part(name, {kneemri.LABEL: {}}, {kneemri.PLANE: {}})
         for folder in folders:
             part.volumes[kneemri.PLANE] |= volumes_of(report, root / folder, ".pck") if (root / folder).is_dir() else {}
-        part.truth[kneemri.LABEL] = {v: int(diagnoses[f"{v}.pck"] > 0) for v in part.volumes[kneemri.PLANE] if f"{v}.pck" in diagnoses}
+        part.truth[kneemri.LABEL] = {
+            v: int(diagnoses[f"{v}.pck"] > 0) for v in part.volumes[kneemri.PLANE] if f"{v}.pck" in diagnoses
+        }
         report.parts.append(part)
     found = {f"{v}.pck" for part in report.parts for v in part.volumes[kneemri.PLANE]}
     compare(report, f"{root}/vol??", diagnoses.keys(), found, kneemri.TABLE, "", lambda *_: kneemri.elsewhere(root))
@@ -136,8 +142,11 @@ def survey_kneemri(report: Report) -> None:
         for name in part.volumes[kneemri.PLANE]:
             where[name.split("-")[0]].add(part.name)
     if shared := sorted(name for name, parts in where.items() if len(parts) > 1):
-        report.warn("leakage", f"{root}: {some(shared)} has series in more than one of {', '.join(kneemri.FOLDERS)}: "
-                               "figures on the reported exams flatter")  # fmt: skip
+        report.warn(
+            "leakage",
+            f"{root}: {some(shared)} has series in more than one of {', '.join(kneemri.FOLDERS)}: "
+            "figures on the reported exams flatter",
+        )
     grades = Counter(diagnoses.values())
     report.add("note", "labels", f"diagnoses: {grades[0]} intact, {grades[1]} partial, {grades[2]} complete")
     strays(report, [e.name for e in top if e.name not in {kneemri.TABLE, *sum(kneemri.FOLDERS.values(), ())}], "")
@@ -145,7 +154,11 @@ def survey_kneemri(report: Report) -> None:
 
 def volumes_of(report: Report, folder: Path, suffix: str) -> dict[str, Path]:
     entries = tried(report, "layout", listed, report.root, folder, default=[])
-    strays(report, [entry.name for entry in entries if not entry.name.endswith(suffix)], f"{folder.relative_to(report.root)}/")
+    strays(
+        report,
+        [entry.name for entry in entries if not entry.name.endswith(suffix)],
+        f"{folder.relative_to(report.root)}/",
+    )
     return {entry.name[: -len(suffix)]: folder / entry.name for entry in entries if entry.name.endswith(suffix)}
 
 
@@ -180,7 +193,10 @@ def check_volumes(report: Report) -> None:
         elif seen.low == seen.high:
             report.warn("constant", f"{path}: every voxel is {seen.low}: an empty export?")
         elif seen.high - seen.low < FLAT:
-            report.warn("range", f"{path}: values {seen.low} to {seen.high} only: scaled to 0..1 before it was saved as integers?")
+            report.warn(
+                "range",
+                f"{path}: values {seen.low} to {seen.high} only: scaled to 0..1 before it was saved as integers?",
+            )
         elif report.layout == "KneeMRI" and not 0 <= seen.low <= seen.high < 1 << 12:
             report.warn("range", f"{path}: values {seen.low} to {seen.high}, expected 12 bits (0..4095)")
 
@@ -193,8 +209,12 @@ def check_axes(report: Report) -> None:
             if 2 * len(odd) > len(shapes):
                 (t, h, w), sizes = odd[0], len({shape[1:] for shape in shapes})
                 differ = f", in {sizes} sizes" if sizes > 1 else ""
-                report.warn("axes", f"{part.name}/{plane}: more frames than rows or columns, as {t} frames of {h} x {w}{differ}: axes in "
-                                    "the order [H, W, T]? save np.moveaxis(volume, -1, 0)")  # fmt: skip
+                report.warn(
+                    "axes",
+                    f"{part.name}/{plane}: more frames than rows or columns, as {t} frames of {h} x {w}{differ}: "
+                    f"axes in "
+                    "the order [H, W, T]? save np.moveaxis(volume, -1, 0)",
+                )
 
 
 def check_duplicates(report: Report) -> None:
@@ -224,29 +244,44 @@ def check_labels(report: Report) -> None:
             overall = truth[:, labels.index(OVERALL)]
             for l, label in enumerate(labels):
                 if odd := [ids[e] for e in np.flatnonzero((overall == 0) & (truth[:, l] == 1))]:
-                    report.warn("contradiction", f"{part.name}: {len(odd)} exams with {label} 1 and {OVERALL} 0: {some(odd)}")
+                    report.warn(
+                        "contradiction", f"{part.name}: {len(odd)} exams with {label} 1 and {OVERALL} 0: {some(odd)}"
+                    )
         for l, label in enumerate(labels):
             least = min(counts := np.bincount(truth[:, l], minlength=2))
             if 0 < least < FEW:
-                report.warn("few", f"{part.name}: {least} of {len(ids)} exams are {counts.argmin()} in {label}: too few for a firm figure")
+                report.warn(
+                    "few",
+                    f"{part.name}: {least} of {len(ids)} exams are {counts.argmin()} in {label}: too few for a firm "
+                    f"figure",
+                )
             if in_order(truth[:, l]):
-                report.warn("sorted", f"{part.name}: exams are sorted by {label}, so the first of them are no sample "
-                                      "(a preset that takes fewer draws them by joint label)")  # fmt: skip
+                report.warn(
+                    "sorted",
+                    f"{part.name}: exams are sorted by {label}, so the first of them are no sample "
+                    "(a preset that takes fewer draws them by joint label)",
+                )
     (_, train), (_, reported) = joined([p for p in report.parts[:-1] if p.truth]), report.parts[-1].table()
     labels = list(report.parts[-1].truth)
     if len(train) and len(reported) and train.shape[1] == reported.shape[1]:
         for l in np.flatnonzero(shifted(train, reported)):
-            report.warn("shift", f"prevalence of {labels[l]} shifts from {train[:, l].mean():.2f} in training to "
-                                 f"{reported[:, l].mean():.2f} in {report.parts[-1].name}")  # fmt: skip
+            report.warn(
+                "shift",
+                f"prevalence of {labels[l]} shifts from {train[:, l].mean():.2f} in training to "
+                f"{reported[:, l].mean():.2f} in {report.parts[-1].name}",
+            )
 
 
 def joined(parts: list[Part]) -> tuple[list[str], np.ndarray]:
     tables = [part.table() for part in parts]
-    return [name for ids, _ in tables for name in ids], np.concatenate([truth for _, truth in tables]) if tables else np.empty((0, 0))
+    return [name for ids, _ in tables for name in ids], np.concatenate(
+        [truth for _, truth in tables]
+    ) if tables else np.empty((0, 0))
 
 
 def in_order(values: np.ndarray) -> bool:
-    """Whether 0 and 1 change far more seldom along the exams than chance would have it (the test of runs by Wald and Wolfowitz)."""
+    """Whether 0 and 1 change far more seldom along the exams than chance would have it (the test of runs by Wald and
+    Wolfowitz)."""
     n, ones = len(values), int(values.sum())
     between = 2 * ones * (n - ones) / n if n else 0
     spread = math.sqrt(between * max(0, between - 1) / max(1, n - 1))

@@ -37,9 +37,23 @@ def planes(report) -> list[dict]:
 
 
 def as_json(report) -> str:
-    labels = {part.name: {label: [len(rows), sum(rows.values())] for label, rows in part.truth.items()} for part in report.parts}
-    return json.dumps({"data": str(report.root), "layout": report.layout, "exit": report.code, "verdict": WORDS[report.code],
-                       "labels": labels, "joint": joint(report), "planes": planes(report), "findings": report.found}, indent=1)  # fmt: skip
+    labels = {
+        part.name: {label: [len(rows), sum(rows.values())] for label, rows in part.truth.items()}
+        for part in report.parts
+    }
+    return json.dumps(
+        {
+            "data": str(report.root),
+            "layout": report.layout,
+            "exit": report.code,
+            "verdict": WORDS[report.code],
+            "labels": labels,
+            "joint": joint(report),
+            "planes": planes(report),
+            "findings": report.found,
+        },
+        indent=1,
+    )
 
 
 def as_text(report) -> str:
@@ -49,10 +63,17 @@ def as_text(report) -> str:
     rows = []
     for label in labels:
         counts = [part.truth.get(label, {}) for part in report.parts]
-        rows.append([label, *(f"{sum(c.values())} of {len(c)} ({sum(c.values()) / len(c):.1%})" if c else "-" for c in counts)])
+        rows.append(
+            [label, *(f"{sum(c.values())} of {len(c)} ({sum(c.values()) / len(c):.1%})" if c else "-" for c in counts)]
+        )
     lines += [*aligned(["label: exams with 1", *parts], rows), ""]
     if combined := joint(report):
-        lines += [*aligned([",".join(labels), *parts], [[row, *map(str, counts.values())] for row, counts in combined.items()]), ""]
+        lines += [
+            *aligned(
+                [",".join(labels), *parts], [[row, *map(str, counts.values())] for row, counts in combined.items()]
+            ),
+            "",
+        ]
     head = ["volumes", "plane", "files", "frames min/mean/max", "sizes", "values", "quantiles 1/50/99 %"]
     rows = []
     for r in planes(report):
@@ -61,8 +82,17 @@ def as_text(report) -> str:
             continue
         size, (low, high) = next(iter(r["sizes"])), r["range"]
         sizes = size if len(r["sizes"]) == 1 else f"{size} and {len(r['sizes']) - 1} others"
-        rows.append([r["part"], r["plane"], str(r["volumes"]), "/".join(f"{n:g}" for n in r["frames"]), sizes, f"{low} to {high}",
-                     "/".join(f"{q:g}" for q in r["quantiles"])])  # fmt: skip
+        rows.append(
+            [
+                r["part"],
+                r["plane"],
+                str(r["volumes"]),
+                "/".join(f"{n:g}" for n in r["frames"]),
+                sizes,
+                f"{low} to {high}",
+                "/".join(f"{q:g}" for q in r["quantiles"]),
+            ]
+        )
     lines += [*aligned(head, rows), ""]
     shown = Counter()
     for level in ("error", "warning", "note"):
@@ -71,5 +101,9 @@ def as_text(report) -> str:
             shown[kind] += 1
             if shown[kind] <= SHOWN:
                 lines.append(f"{level}: {finding['text']}")
-        lines += [f"{level}: and {n - SHOWN:,} more ({kind}); --json has all" for (l, kind), n in shown.items() if l == level and n > SHOWN]
+        lines += [
+            f"{level}: and {n - SHOWN:,} more ({kind}); --json has all"
+            for (l, kind), n in shown.items()
+            if l == level and n > SHOWN
+        ]
     return "\n".join(map(printable, [*lines, f"{report.root}: {WORDS[report.code]}"]))

@@ -1,4 +1,5 @@
-"""What the doctor learns by opening every volume once: shape, digest of its voxels, intensities; or why it cannot be read."""
+"""What the doctor learns by opening every volume once: shape, digest of its voxels, intensities; or why it cannot be
+read."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ CHUNK = 16  # volumes that a thread takes at a time
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """`low`, `high`: the stored range, before any scaling. `error` is the line that a run would end with; all else is then empty."""
+    """`low`, `high`: the stored range, before any scaling. `error` is the line that a run would end with; all else is
+    then empty."""
 
     path: Path
     error: str = ""
@@ -39,15 +41,20 @@ def look(path: Path) -> Look:
     except UserError as error:
         return Look(path, str(error))
     except (OSError, MemoryError) as error:
-        return Look(path, f"{path}: cannot be read ({getattr(error, 'strerror', None) or type(error).__name__}); fetch it again")
+        return Look(
+            path, f"{path}: cannot be read ({getattr(error, 'strerror', None) or type(error).__name__}); fetch it again"
+        )
 
 
 def looks(paths: list[Path], workers: int) -> Iterator[Look]:
-    """A Look of each path, in the order in which they are ready. Threads: nearly all of the work lets go of Python's lock."""
+    """A Look of each path, in the order in which they are ready. Threads: nearly all of the work lets go of Python's
+    lock."""
     pool = ThreadPoolExecutor(workers)
     try:
         chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
-        for done in as_completed([pool.submit(lambda chunk: [look(path) for path in chunk], chunk) for chunk in chunks]):
+        for done in as_completed(
+            [pool.submit(lambda chunk: [look(path) for path in chunk], chunk) for chunk in chunks]
+        ):
             yield from done.result()
     finally:
         pool.shutdown(cancel_futures=True)

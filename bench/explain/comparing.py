@@ -15,8 +15,11 @@ from ..text import number
 HEAD = ["method", "plane", "label", "seed", "exams"]
 HEAD += [word for name in pointing.FIGURES for word in (name, "95 %", "random", "centre")] + [pointing.SANITY]
 DIGITS = {"pointing": 3, "energy": 4, "retrieval": 3}
-FOOT = ("Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of the middle of the volume. "
-        "sanity: rank correlation with the maps of shuffled weights.")  # fmt: skip
+FOOT = (
+    "Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of the middle "
+    "of the volume. "
+    "sanity: rank correlation with the maps of shuffled weights."
+)
 
 
 def table_lines(record: dict, exams: ExamSet, result: dict) -> list[list[str]]:
@@ -33,7 +36,8 @@ def table_lines(record: dict, exams: ExamSet, result: dict) -> list[list[str]]:
 
 
 class Comparison:
-    """Where other methods look against where REFERENCE looks, plane by plane, paired over the exams that both were scored on."""
+    """Where other methods look against where REFERENCE looks, plane by plane, paired over the exams that both were
+    scored on."""
 
     def __init__(self):
         self.draws: dict[tuple, list] = {}  # (group of runs, plane, method, figure) -> macro draws [1 + R] of each seed
@@ -51,14 +55,26 @@ class Comparison:
     def lines(self) -> list[str]:
         pairs = [(key, (*key[:2], REFERENCE, key[3])) for key in self.draws if key[2] != REFERENCE]
         pairs = [(other, mine) for other, mine in pairs if mine in self.draws]
-        found = [intervals.paired(*(np.stack(self.draws[key], 1) for key in (mine, other)), self.exams[mine[:2]]) for other, mine in pairs]
+        found = [
+            intervals.paired(*(np.stack(self.draws[key], 1) for key in (mine, other)), self.exams[mine[:2]])
+            for other, mine in pairs
+        ]
         told: dict[tuple, list[str]] = {}
         for (other, _), e, p in zip(pairs, found, intervals.holm([e.p for e in found])):
             value, low, high = (f"{v:+.{DIGITS[other[3]]}f}" for v in (e.value, e.low, e.high))
             verdict = intervals.verdict(e, p)
-            text = f"{other[3]} {value}" + f" [{low}, {high}]" * math.isfinite(e.low) + f": {verdict}" * (verdict != intervals.FEW_SEEDS)
-            told.setdefault(other[:3], []).append(text if math.isfinite(e.value) else f"{other[3]} undefined on these exams")
-        lines = [f"{REFERENCE} against {method}, {plane}, macro: {'; '.join(parts)}." for (_, plane, method), parts in told.items()]
+            text = (
+                f"{other[3]} {value}"
+                + f" [{low}, {high}]" * math.isfinite(e.low)
+                + f": {verdict}" * (verdict != intervals.FEW_SEEDS)
+            )
+            told.setdefault(other[:3], []).append(
+                text if math.isfinite(e.value) else f"{other[3]} undefined on these exams"
+            )
+        lines = [
+            f"{REFERENCE} against {method}, {plane}, macro: {'; '.join(parts)}."
+            for (_, plane, method), parts in told.items()
+        ]
         judged = sum(math.isfinite(e.p) for e in found)
         below = [f"Verdicts: on the methods, after Holm over {judged} comparisons."] if judged else []
         if any(e.over == intervals.MODELS for e in found):

@@ -21,7 +21,7 @@ from . import scoring, sheets
 from .comparing import FOOT, HEAD, Comparison, table_lines
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------------
+# --- pictures --------------------------------------------------------------------------------------------------------
 def pictures(args: argparse.Namespace, folder: Path, found: Stored, words: list[str]) -> Iterator[str]:
     """Writes a sheet per exam and label; a line on each."""
     record, size = found.record, found.frame
@@ -35,7 +35,9 @@ def pictures(args: argparse.Namespace, folder: Path, found: Stored, words: list[
             store = store_of([read_volume(Path(word))], size)
         else:
             if word not in exams.ids:
-                raise UserError(f"{word}: no folder, file or reported exam of {folder} ({exams.ids[0]} to {exams.ids[-1]})")
+                raise UserError(
+                    f"{word}: no folder, file or reported exam of {folder} ({exams.ids[0]} to {exams.ids[-1]})"
+                )
             e = exams.ids.index(word)
             name, masks, truth = word, scoring.lesions(exams, plane, e, size), exams.truth[e]
             store = load_frames(exams.subset([e]), plane, size)
@@ -47,7 +49,10 @@ def pictures(args: argparse.Namespace, folder: Path, found: Stored, words: list[
             known = "" if truth is None else f", truth {truth[l]}"
             told = f"score {number(float(seen.scores[l]))} (threshold {number(operating.threshold[l])}{known})"
             outline = "" if mask is None else "; the outline is the lesion"
-            title = f"{named(record)}, exam {name}, {label}: {told}\n{args.by}: frames by their share of the evidence{outline}"
+            title = (
+                f"{named(record)}, exam {name}, {label}: {told}\n{args.by}: frames by their share of the "
+                f"evidence{outline}"
+            )
             sheets.sheet(path, store.data.numpy(), maps[l], shares[l], mask, title)
             best = ", ".join(f"{t + 1} ({shares[l, t]:.0%})" for t in shares[l].argsort()[::-1][:3])
             yield f"{named(record)}, exam {name}, {label}: {told}; frames {best}: {path}"
@@ -82,9 +87,10 @@ def named(record: dict) -> str:
     return f"{record['method']} {record['plane']} seed {record['seed']}"
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------------
+# --- scores ----------------------------------------------------------------------------------------------------------
 def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
-    """Scores every run and tells of it in a table; figures of Grad-CAM at the usual layer are kept, and put into results.csv."""
+    """Scores every run and tells of it in a table; figures of Grad-CAM at the usual layer are kept, and put into
+    results.csv."""
     usual = args.by == "gradcam" and args.layer == "auto"
     results.check(args.results)
     lines, compared = [], Comparison()
@@ -93,8 +99,11 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
         record = record_of(folder)
         exams = reported(folder, record, args.data)
         if not scoring.has_masks(exams):
-            raise UserError(f"{exams.root}: holds no lesion masks (masks/{exams.split}/PLANE/ID.npz), so there is nothing to score; "
-                            "without --score there are pictures")  # fmt: skip
+            raise UserError(
+                f"{exams.root}: holds no lesion masks (masks/{exams.split}/PLANE/ID.npz), so there is nothing to "
+                f"score; "
+                "without --score there are pictures"
+            )
         result = None if args.force or not usual else explanations.read(folder, record)
         if not result:
             found, name = stored(folder, device), named(record)
@@ -102,7 +111,9 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
             result, looked, store = scoring.score(found, exams, way(args, found, quiet), bar(name), **few)
             say(f"[{k + 1}/{len(folders)}] {name}: {time.monotonic() - began:.0f} s")
             if usual and any(one.energy for one in looked):
-                title = f"{name}: the exams with most, median and least of the evidence in the lesion, which is outlined"
+                title = (
+                    f"{name}: the exams with most, median and least of the evidence in the lesion, which is outlined"
+                )
                 sheets.gallery(folder / "explain.png", looked, store, exams.ids, exams.labels, title)
             if usual:
                 explanations.keep(folder, result)  # last: what is kept is not made again
@@ -110,5 +121,9 @@ def score(args: argparse.Namespace, folders: list[Path], device: str) -> None:
         compared.add(record, exams, result)
     for runs in {tuple(siblings(folder, record_of(folder)).values()) for folder in folders if usual}:
         results.upsert(args.results, Scored(list(runs)).rows())
-    what = f"Figures: {args.results}" if usual else "Figures that are kept are those of Grad-CAM at the usual layer, not these."
+    what = (
+        f"Figures: {args.results}"
+        if usual
+        else "Figures that are kept are those of Grad-CAM at the usual layer, not these."
+    )
     print("\n".join([*aligned(HEAD, lines), "", FOOT, *compared.lines(), what]))

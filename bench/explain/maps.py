@@ -1,7 +1,7 @@
 """Maps of where a model looks, scored against where the lesions are: pure functions on tensors.
 
-Letters: T frames that the model has seen, H, W. A map that is the same everywhere, zero for example, points nowhere: it scores as a guess
-does.
+Letters: T frames that the model has seen, H, W. A map that is the same everywhere, zero for example, points nowhere: it
+scores as a guess does.
 """
 
 import numpy as np
@@ -17,11 +17,12 @@ SPREAD = 1 / 6  # of the centre's Gaussian, as a share of each axis
 
 
 def figures(maps: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """pointing.FIGURES of maps [..., T, H, W], 0 or more, against one mask, bool [T, H, W], of at least one voxel: each [...], in 0..1.
+    """pointing.FIGURES of maps [..., T, H, W], 0 or more, against one mask, bool [T, H, W], of at least one voxel: each
+    [...], in 0..1.
 
-    pointing: of the frames that hold some of the lesion, the share in which the frame's largest value lies in it or within TOLERANCE of
-    it. energy: the share of the whole map's sum that lies in the lesion. retrieval: whether the frame with the largest mean holds some
-    of the lesion. Of places or frames that tie, the share that does.
+    pointing: of the frames that hold some of the lesion, the share in which the frame's largest value lies in it or
+    within TOLERANCE of it. energy: the share of the whole map's sum that lies in the lesion. retrieval: whether the
+    frame with the largest mean holds some of the lesion. Of places or frames that tie, the share that does.
     """
     reach = max(1, round(TOLERANCE * mask.shape[-1]))
     near = F.max_pool2d(mask[:, None].float(), 2 * reach + 1, 1, reach)[:, 0] > 0
@@ -35,13 +36,15 @@ def figures(maps: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _largest(values: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Of the places [..., N] with the largest value, the share that is `right` [..., N]; values apart by rounding tie."""
+    """Of the places [..., N] with the largest value, the share that is `right` [..., N]; values apart by rounding
+    tie."""
     tied = values >= values.amax(-1, keepdim=True) * (1 - 1e-5)
     return (tied & right).sum(-1) / tied.sum(-1)
 
 
 def random_maps(shape: tuple[int, ...], height: int, width: int, seed: int) -> torch.Tensor:
-    """DRAWS maps of independent values on the grid [T, h, w] that an explanation has, enlarged as it is: [DRAWS, T, H, W]."""
+    """DRAWS maps of independent values on the grid [T, h, w] that an explanation has, enlarged as it is: [DRAWS, T, H,
+    W]."""
     values = torch.rand((DRAWS, *shape), generator=torch.Generator().manual_seed(seed))
     return enlarged(values, height, width)
 

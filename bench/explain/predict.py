@@ -1,7 +1,7 @@
 """Exams from files to answers, by the stored runs of a method's planes.
 
-Every plane's model scores the volume of its plane; the planes at hand are joined as in results.csv, by weights from tune. Thresholds
-and calibration were chosen on tune too. No figure of it is a diagnosis.
+Every plane's model scores the volume of its plane; the planes at hand are joined as in results.csv, by weights from
+tune. Thresholds and calibration were chosen on tune too. No figure of it is a diagnosis.
 """
 
 import math
@@ -30,25 +30,39 @@ SUFFIXES = (".npy", ".pck")
 
 
 def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tuple[str, dict[str, Path]]]:
-    """(name, plane -> file) of each exam in `paths`; `plane` is that of single volumes, `planes` are those that there are."""
+    """(name, plane -> file) of each exam in `paths`; `plane` is that of single volumes, `planes` are those that there
+    are."""
     found: dict[str, dict[str, Path]] = {}
     if plane not in planes:
         raise UserError(f"--plane {plane}: {one_of(planes, plane)}")
     for path in paths:
         if not path.exists():
-            raise UserError(f"{path}: no such file or folder; name a volume, a folder of PLANE.npy or one of PLANE/ID.npy")
+            raise UserError(
+                f"{path}: no such file or folder; name a volume, a folder of PLANE.npy or one of PLANE/ID.npy"
+            )
         if not path.is_dir():
             files = {(path.stem, plane): path}
         else:
             inside = {Path(entry.path) for entry in listed(path, path)}
-            files = {(path.resolve().name, one.stem): one for one in inside if one.suffix in SUFFIXES and one.stem in planes}
+            files = {
+                (path.resolve().name, one.stem): one for one in inside if one.suffix in SUFFIXES and one.stem in planes
+            }
             for folder in sorted(one for one in inside if one.is_dir() and one.name in planes):
-                files |= {(Path(e.name).stem, folder.name): Path(e.path) for e in listed(path, folder) if Path(e.name).suffix in SUFFIXES}
+                files |= {
+                    (Path(e.name).stem, folder.name): Path(e.path)
+                    for e in listed(path, folder)
+                    if Path(e.name).suffix in SUFFIXES
+                }
         if not files:
-            raise UserError(f"{path}: holds no volume of {', '.join(planes)}; it needs PLANE.npy of one exam, or PLANE/ID.npy of some")
+            raise UserError(
+                f"{path}: holds no volume of {', '.join(planes)}; it needs PLANE.npy of one exam, or PLANE/ID.npy of "
+                f"some"
+            )
         for (name, at), file in sorted(files.items()):
             if at in found.setdefault(name, {}):
-                raise UserError(f"{file}: a second {at} volume of exam {name}, beside {found[name][at]}; give one of them")
+                raise UserError(
+                    f"{file}: a second {at} volume of exam {name}, beside {found[name][at]}; give one of them"
+                )
             found[name][at] = file
     return list(found.items())
 
@@ -93,20 +107,39 @@ class Readers:
     def answer(self, name: str, volumes: dict[str, Path]) -> dict:
         """Scores of an exam with these files, as JSON has them. Raises UserError where no plane can be scored."""
         began = time.perf_counter()
-        missing = {plane: "no volume" if plane not in volumes else "no stored run" for plane in self.planes
-                   if plane not in volumes or plane not in self.models}  # fmt: skip
-        scores = {plane: predict(*self.terms(plane, volumes[plane])).cpu().double().numpy()  # [1, L]
-                  for plane in self.planes if plane not in missing}  # fmt: skip
+        missing = {
+            plane: "no volume" if plane not in volumes else "no stored run"
+            for plane in self.planes
+            if plane not in volumes or plane not in self.models
+        }
+        scores = {
+            plane: predict(*self.terms(plane, volumes[plane])).cpu().double().numpy()  # [1, L]
+            for plane in self.planes
+            if plane not in missing
+        }
         if not scores:
-            raise UserError(f"exam {name}: no plane can be scored ({', '.join(f'{p}: {why}' for p, why in missing.items())})")
+            raise UserError(
+                f"exam {name}: no plane can be scored ({', '.join(f'{p}: {why}' for p, why in missing.items())})"
+            )
         tune = {plane: self.tune[plane] for plane in scores}
         if len(scores) > 1:
-            tune[ENSEMBLE], scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, dict(tune), dict(scores), ENSEMBLES[ENSEMBLE])
+            tune[ENSEMBLE], scores[ENSEMBLE], _ = metrics.ensemble(
+                self.tune_truth, dict(tune), dict(scores), ENSEMBLES[ENSEMBLE]
+            )
         chosen = {plane: metrics.choose(self.tune_truth, tune[plane], self.record["minority"]) for plane in scores}
-        labels = {label: {plane: _told(float(scores[plane][0, l]), chosen[plane], l) for plane in scores}
-                  for l, label in enumerate(self.record["labels"])}  # fmt: skip
+        labels = {
+            label: {plane: _told(float(scores[plane][0, l]), chosen[plane], l) for plane in scores}
+            for l, label in enumerate(self.record["labels"])
+        }
         known = {key: self.record[key] for key in ("method", "variant", "seed", "preset", "dataset")}
-        return {"exam": name, **known, "labels": labels, "missing": missing, "seconds": time.perf_counter() - began, "note": NOTE}
+        return {
+            "exam": name,
+            **known,
+            "labels": labels,
+            "missing": missing,
+            "seconds": time.perf_counter() - began,
+            "note": NOTE,
+        }
 
     def draw(self, folder: Path, name: str, volumes: dict[str, Path]) -> None:
         """A sheet of each plane and label, as `explain` makes them."""
@@ -124,5 +157,9 @@ def _told(score: float, chosen: metrics.Operating, l: int) -> dict:
     """What is said of one score; null where tune could choose nothing."""
     threshold, probability = chosen.threshold[l], float(metrics.calibrated(score, chosen, l))
     known = math.isfinite(threshold)
-    return {"score": score, "threshold": threshold if known else None, "positive": score >= threshold if known else None,
-            "probability": probability if math.isfinite(probability) else None}  # fmt: skip
+    return {
+        "score": score,
+        "threshold": threshold if known else None,
+        "positive": score >= threshold if known else None,
+        "probability": probability if math.isfinite(probability) else None,
+    }

@@ -1,4 +1,5 @@
-"""One cell's explanations, scored against the lesions that the data knows of -> explain.json and explain.png beside its run.json."""
+"""One cell's explanations, scored against the lesions that the data knows of -> explain.json and explain.png beside its
+run.json."""
 
 import math
 import zipfile
@@ -43,7 +44,9 @@ def lesions(exams: ExamSet, plane: str, e: int, size: int) -> dict[str, torch.Te
         raise UserError(f"{path}: not a readable file of masks ({error}); make the data set again") from None
     for label, mask in masks.items():
         if mask.dtype != torch.bool or tuple(mask.shape) != shape:
-            raise UserError(f"{path}: {label} is {mask.dtype} {tuple(mask.shape)}, expected bool {shape}; make the data set again")
+            raise UserError(
+                f"{path}: {label} is {mask.dtype} {tuple(mask.shape)}, expected bool {shape}; make the data set again"
+            )
     return {label: F.adaptive_max_pool2d(mask[:, None].float(), size)[:, 0] > 0 for label, mask in masks.items()}
 
 
@@ -57,14 +60,18 @@ class Looked:
     energy: dict[str, float]  # of each scored label
 
 
-Way = Callable[[ClipModel, FrameStore, torch.Tensor], Iterator[Explained]]  # how a model is asked about exams of a store
+# how a model is asked about exams of a store
+Way = Callable[[ClipModel, FrameStore, torch.Tensor], Iterator[Explained]]
 
 
-def score(stored: Stored, exams: ExamSet, way: Way, progress: Progress, most: int = 0,
-          sane: int = SANE) -> tuple[dict, list[Looked], FrameStore]:  # fmt: skip
-    """Scores the reported positives whose lesion lies on frames that the model has seen: what `keep` stores; and what was looked at.
+def score(
+    stored: Stored, exams: ExamSet, way: Way, progress: Progress, most: int = 0, sane: int = SANE
+) -> tuple[dict, list[Looked], FrameStore]:
+    """Scores the reported positives whose lesion lies on frames that the model has seen: what `keep` stores; and what
+    was looked at.
 
-    most: exams that are asked about, evenly taken; 0: all. sane: of these as many are asked about with shuffled weights.
+    most: exams that are asked about, evenly taken; 0: all. sane: of these as many are asked about with shuffled
+    weights.
     """
     record, size = stored.record, stored.frame
     plane, labels = record["plane"], exams.labels
@@ -107,14 +114,31 @@ def _evenly(of: int, count: int) -> np.ndarray:
 
 
 def _summed(record: dict, exams: ExamSet, asked: np.ndarray, each: dict[str, np.ndarray]) -> dict:
-    """The content of explain.json: figures by label and macro, and the exams' own, by label and id, of those that were `asked` about."""
+    """The content of explain.json: figures by label and macro, and the exams' own, by label and id, of those that were
+    `asked` about."""
     resamples = intervals.weights(exams.truth[asked])
-    rows = dict(zip((*exams.labels, MACRO), pointing.summary({name: value[asked] for name, value in each.items()}, resamples)))
-    reasons = {label: "no reported exam has a lesion of this label on a frame that was seen" for label in exams.labels
-               if not rows[label]["pointed_exams"]}  # fmt: skip
+    rows = dict(
+        zip((*exams.labels, MACRO), pointing.summary({name: value[asked] for name, value in each.items()}, resamples))
+    )
+    reasons = {
+        label: "no reported exam has a lesion of this label on a frame that was seen"
+        for label in exams.labels
+        if not rows[label]["pointed_exams"]
+    }
     if reasons:
         reasons[MACRO] = f"undefined for {', '.join(reasons)}"
-    of_exams = {label: {name: {i: round(float(v), 6) for i, v in zip(exams.ids, value[:, l]) if math.isfinite(v)}
-                        for name, value in each.items()} for l, label in enumerate(exams.labels)}  # fmt: skip
-    return {"version": VERSION, "config": record["config"], "asked": [exams.ids[e] for e in asked], "figures": rows, "reasons": reasons,
-            "exams": of_exams}  # fmt: skip
+    of_exams = {
+        label: {
+            name: {i: round(float(v), 6) for i, v in zip(exams.ids, value[:, l]) if math.isfinite(v)}
+            for name, value in each.items()
+        }
+        for l, label in enumerate(exams.labels)
+    }
+    return {
+        "version": VERSION,
+        "config": record["config"],
+        "asked": [exams.ids[e] for e in asked],
+        "figures": rows,
+        "reasons": reasons,
+        "exams": of_exams,
+    }

@@ -40,23 +40,37 @@ def _sheet(path: Path, rows: int, columns: int, title: str, draw, lines: int = 1
     return path
 
 
-def sheet(path: Path, frames: np.ndarray, maps: np.ndarray, shares: np.ndarray, mask: np.ndarray | None, title: str) -> Path:
-    """The frames [T, H, W] of one exam with most of a label's evidence, the first first. maps: [T, H, W]; shares: [T]; mask: a lesion."""
+def sheet(
+    path: Path, frames: np.ndarray, maps: np.ndarray, shares: np.ndarray, mask: np.ndarray | None, title: str
+) -> Path:
+    """The frames [T, H, W] of one exam with most of a label's evidence, the first first. maps: [T, H, W]; shares: [T];
+    mask: a lesion."""
     order = np.argsort(-shares, kind="stable")[:SHOWN]
     rows = -(-len(order) // COLUMNS)
 
     def draw(axes) -> None:
         for place, t in enumerate(order):
-            _panel(axes.flat[place], frames[t], maps[t], None if mask is None else mask[t], f"{place + 1}. frame {t + 1}: {shares[t]:.0%}")
+            _panel(
+                axes.flat[place],
+                frames[t],
+                maps[t],
+                None if mask is None else mask[t],
+                f"{place + 1}. frame {t + 1}: {shares[t]:.0%}",
+            )
 
     return _sheet(path, rows, COLUMNS, title, draw)
 
 
-def gallery(path: Path, looked: list[Looked], store: FrameStore, ids: tuple[str, ...], labels: tuple[str, ...], title: str) -> Path:
-    """Of each label the exam with most of its evidence in the lesion, the median and the least: the frame with most evidence, and that
-    with most of the lesion."""  # fmt: skip
+def gallery(
+    path: Path, looked: list[Looked], store: FrameStore, ids: tuple[str, ...], labels: tuple[str, ...], title: str
+) -> Path:
+    """Of each label the exam with most of its evidence in the lesion, the median and the least: the frame with most
+    evidence, and that with most of the lesion."""
     size = store.data.shape[-1]
-    found = {label: sorted((one for one in looked if label in one.energy), key=lambda one: -one.energy[label]) for label in labels}
+    found = {
+        label: sorted((one for one in looked if label in one.energy), key=lambda one: -one.energy[label])
+        for label in labels
+    }
     found = {label: some for label, some in found.items() if some}
 
     def draw(axes) -> None:
@@ -64,11 +78,23 @@ def gallery(path: Path, looked: list[Looked], store: FrameStore, ids: tuple[str,
             l = labels.index(label)
             for k, (word, one) in enumerate((("most", some[0]), ("median", some[len(some) // 2]), ("least", some[-1]))):
                 frames = store.data[store.offsets[one.exam] : store.offsets[one.exam + 1]].numpy()
-                maps, mask, seen = one.found.maps(size, size)[l].numpy(), one.masks[label].numpy(), one.found.seen.numpy()
+                maps, mask, seen = (
+                    one.found.maps(size, size)[l].numpy(),
+                    one.masks[label].numpy(),
+                    one.found.seen.numpy(),
+                )
                 looks = int(one.found.shares()[l].argmax())
                 holds = int((mask.sum((1, 2)) * seen).argmax())
                 title = f"{label} {ids[one.exam]}: {word}, {one.energy[label]:.1%}"
-                _panel(axes[row, 2 * k], frames[looks], maps[looks], mask[looks], f"{title}\nmost evidence: frame {looks + 1}")
-                _panel(axes[row, 2 * k + 1], frames[holds], maps[holds], mask[holds], f"largest lesion: frame {holds + 1}")
+                _panel(
+                    axes[row, 2 * k],
+                    frames[looks],
+                    maps[looks],
+                    mask[looks],
+                    f"{title}\nmost evidence: frame {looks + 1}",
+                )
+                _panel(
+                    axes[row, 2 * k + 1], frames[holds], maps[holds], mask[holds], f"largest lesion: frame {holds + 1}"
+                )
 
     return _sheet(path, len(found), COLUMNS, title, draw, lines=2)

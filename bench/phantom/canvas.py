@@ -1,4 +1,5 @@
-"""The canvas of the phantom: thick slices on which shapes are painted one upon the other, and the textures of the paint."""
+"""The canvas of the phantom: thick slices on which shapes are painted one upon the other, and the textures of the
+paint."""
 
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ AT_ONCE = 32_768  # voxels that are painted at once: their dozen arrays stay in 
 
 @dataclass(frozen=True)
 class Layer:
-    """One stroke of paint. `shells` are (offset in mm, tissue, opacity, texture (name, amount) or None, region or None), outermost
-    first; `label` marks a finding, whose mask is kept; `soft` widens the edge (mm). No shape: everywhere."""
+    """One stroke of paint. `shells` are (offset in mm, tissue, opacity, texture (name, amount) or None, region or
+    None), outermost first; `label` marks a finding, whose mask is kept; `soft` widens the edge (mm). No shape:
+    everywhere."""
 
     shape: Shape | None
     shells: tuple
@@ -25,7 +27,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Waves:
-    """A random field, a sum of K plane waves: wave vectors [K, 3] (radians per mm), phases [K], amplitudes [K]. Its spread is 1."""
+    """A random field, a sum of K plane waves: wave vectors [K, 3] (radians per mm), phases [K], amplitudes [K]. Its
+    spread is 1."""
 
     k: np.ndarray
     phase: np.ndarray
@@ -33,7 +36,8 @@ class Waves:
 
     @classmethod
     def draw(cls, rng, n, shortest, longest, stretch=(1.0, 1.0, 1.0), slope=1.0) -> "Waves":
-        """Wavelengths in mm; `stretch` lengthens structures along the axes; a greater `slope` favours the long waves."""
+        """Wavelengths in mm; `stretch` lengthens structures along the axes; a greater `slope` favours the long
+        waves."""
         length = shortest * (longest / shortest) ** rng.random(n)
         way = rng.standard_normal((n, 3)) / np.asarray(stretch)
         way /= np.linalg.norm(way * stretch, axis=1, keepdims=True)
@@ -44,7 +48,8 @@ class Waves:
 
 @dataclass(frozen=True)
 class Texture:
-    """Brightness that varies by `amount` of itself; where the field is near 0 run septa: sheets of another tissue, 1/sharp wide."""
+    """Brightness that varies by `amount` of itself; where the field is near 0 run septa: sheets of another tissue,
+    1/sharp wide."""
 
     waves: Waves
     amount: float
@@ -56,15 +61,27 @@ class Texture:
 class Canvas:
     """Thick slices through the knee for one plane: frames [T], rows [H], columns [W], painted layer upon layer.
 
-    Each voxel is a slab. A shape's share of it follows from the distance in the middle of the slab and from how fast that changes
-    from frame to frame: the edge of a surface that runs obliquely through the slabs is as wide as it is in a real thick slice.
+    Each voxel is a slab. A shape's share of it follows from the distance in the middle of the slab and from how fast
+    that changes from frame to frame: the edge of a surface that runs obliquely through the slabs is as wide as it is in
+    a real thick slice.
 
-    Voxels are kept by tiles, [tiles, DEEP * side * side], so that a shape is computed in the tiles that it touches alone.
+    Voxels are kept by tiles, [tiles, DEEP * side * side], so that a shape is computed in the tiles that it touches
+    alone.
     """
 
-    def __init__(self, origin, steps, frames: int, size: int, signals: dict[str, float], textures: dict[str, Texture], warp, poor_fat=None):
-        """`steps` [3, 3]: vectors (mm) from one frame, row, column to the next, in the knee's frame. `poor_fat`: (direction [3],
-        start in mm, strength) of a region where the fat's signal is not suppressed."""
+    def __init__(
+        self,
+        origin,
+        steps,
+        frames: int,
+        size: int,
+        signals: dict[str, float],
+        textures: dict[str, Texture],
+        warp,
+        poor_fat=None,
+    ):
+        """`steps` [3, 3]: vectors (mm) from one frame, row, column to the next, in the knee's frame. `poor_fat`:
+        (direction [3], start in mm, strength) of a region where the fat's signal is not suppressed."""
         self.shape, self.signals = (frames, size, size), signals
         self.tile = (DEEP, max(size // 32, 2), max(size // 32, 2))
         self.tiles = tuple(-(-n // k) for n, k in zip(self.shape, self.tile))
@@ -72,10 +89,16 @@ class Canvas:
         self.inverse = np.linalg.inv(self.steps)
         self.pixel, self.slab = float(np.linalg.norm(steps[1])), float(np.linalg.norm(steps[0]))
         self.half_tile = np.linalg.norm(self.steps * np.array(self.tile)[:, None]) / 2
-        # along frames, rows and columns: where tiles start from the middle of the volume, and the steps to the voxels of a tile
-        self.starts = [(np.arange(m) * k + 0.5 - n / 2).astype(np.float32) for n, m, k in zip(self.shape, self.tiles, self.tile)]
+        # along frames, rows and columns: where tiles start from the middle of the volume, and the steps to the voxels
+        # of a tile
+        self.starts = [
+            (np.arange(m) * k + 0.5 - n / 2).astype(np.float32) for n, m, k in zip(self.shape, self.tiles, self.tile)
+        ]
         self.within = [np.arange(k, dtype=np.float32) for k in self.tile]
-        self.where = [self._line(self.starts, d)[:, None] + self._line(self.within, d) + np.float32(self.origin[d]) for d in range(3)]
+        self.where = [
+            self._line(self.starts, d)[:, None] + self._line(self.within, d) + np.float32(self.origin[d])
+            for d in range(3)
+        ]
         self.texture = {name: self._texture(name, t) for name, t in textures.items()}
         if poor_fat:
             self._add_poor_fat(*poor_fat)
@@ -136,14 +159,17 @@ class Canvas:
         self.texture["fat"] += x
 
     def waves(self, w: Waves) -> np.ndarray:
-        """cos(k . p + phase) splits into a tile's part times a voxel's part: one matrix product for all waves. [tiles, voxels]
+        """cos(k . p + phase) splits into a tile's part times a voxel's part: one matrix product for all waves. [tiles,
+        voxels]
 
         A wave is damped by what averaging over a pixel leaves of it, so that small frames do not alias.
         """
         left_over = np.prod([np.sinc(w.k @ s / (2 * np.pi)) for s in self.steps[1:]], axis=0)
 
         def turns(axes):  # of frames, rows and columns: [n, K] each -> [n * n * n, K]
-            f, r, c = (np.exp(np.complex64(1j) * np.outer(a, w.k @ s).astype(np.float32)) for a, s in zip(axes, self.steps))
+            f, r, c = (
+                np.exp(np.complex64(1j) * np.outer(a, w.k @ s).astype(np.float32)) for a, s in zip(axes, self.steps)
+            )
             return ((f[:, None] * r)[:, :, None] * c).reshape(-1, c.shape[1])
 
         first = np.exp(1j * (w.k @ self.origin + w.phase)) * w.size * left_over

@@ -1,6 +1,7 @@
 """One simulated knee MR exam with known lesions: a pure function of (seed, split, number).
 
-One 3-D anatomy (anatomy.py) of painted shapes, rendered to three planes (imaging.py). No figure measured on it is a clinical one.
+One 3-D anatomy (anatomy.py) of painted shapes, rendered to three planes (imaging.py). No figure measured on it is a
+clinical one.
 """
 
 import numpy as np
@@ -24,7 +25,8 @@ def stream(seed: int, split: str, number: int, purpose: int) -> np.random.Genera
 
 
 def labels_of(seed: int, split: str, number: int) -> dict[str, int]:
-    """The joint class of exam `number`: a golden-ratio sequence, so that any prefix comes near MRNet's joint frequencies."""
+    """The joint class of exam `number`: a golden-ratio sequence, so that any prefix comes near MRNet's joint
+    frequencies."""
     start = np.random.default_rng([seed, SPLITS.index(split)]).random()
     edges = np.cumsum(COUNTS[split]) / sum(COUNTS[split])
     joint = JOINT[min(int(np.searchsorted(edges, (start + number * GOLDEN) % 1, side="right")), len(JOINT) - 1)]
@@ -33,8 +35,9 @@ def labels_of(seed: int, split: str, number: int) -> dict[str, int]:
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # products of matrices round by the number of threads
 def exam(seed: int, split: str, number: int, size: int = 256):
-    """Volumes {plane: uint8 [T, H, W]}, labels {label: 0|1}, masks {plane: {label: bool [T, H, W]}} of the labels that are 1, and
-    boxes {plane: {name: ((first, last), ...)}}: half-open index ranges of frames, rows and columns that hold the places of BOXES."""
+    """Volumes {plane: uint8 [T, H, W]}, labels {label: 0|1}, masks {plane: {label: bool [T, H, W]}} of the labels that
+    are 1, and boxes {plane: {name: ((first, last), ...)}}: half-open index ranges of frames, rows and columns that hold
+    the places of BOXES."""
     labels = labels_of(seed, split, number)
     rng = stream(seed, split, number, 0)
     pose = rng.normal(0, 1, 3) * (0.05, 0.06, 0.07)
@@ -49,15 +52,22 @@ def exam(seed: int, split: str, number: int, size: int = 256):
         frames, view = draw_frames(rng, *how["frames"]), rng.uniform(*how["view"])
         extent = rng.uniform(*how["extent"]) * np.clip(0.93 + 0.07 * frames / how["frames"][1], 0.9, 1.1)
         turned = turn(pose + rng.normal(0, 0.035, 3))
-        right_to_left, front_to_back, down = np.array(((side, 0, 0), (0, -1, 0), (0, 0, -1)), float)  # the patient's left
-        axes = {"axial": (down, front_to_back, right_to_left), "coronal": (front_to_back, down, right_to_left),
-                "sagittal": (right_to_left, down, front_to_back)}[plane]  # fmt: skip
+        # the patient's left
+        right_to_left, front_to_back, down = np.array(((side, 0, 0), (0, -1, 0), (0, 0, -1)), float)
+        axes = {
+            "axial": (down, front_to_back, right_to_left),
+            "coronal": (front_to_back, down, right_to_left),
+            "sagittal": (right_to_left, down, front_to_back),
+        }[plane]
         if plane == "sagittal":
-            turned = turned @ turn((0, 0, side * -rng.uniform(0, 0.2)))  # along the cruciate ligament, as they are planned
+            # along the cruciate ligament, as they are planned
+            turned = turned @ turn((0, 0, side * -rng.uniform(0, 0.2)))
         lengths = (extent / frames, view / size, view / size)
         steps = [turned @ a * n / stretch for a, n in zip(axes, lengths)]
         origin = np.array(CENTRE[plane]) + rng.normal(0, 3.5, 3)
-        signals = spin_echo(rng.uniform(*how["tr"]), rng.uniform(*how["te"]), rng.uniform(*how["fat_left"]), tesla3, tone)
+        signals = spin_echo(
+            rng.uniform(*how["tr"]), rng.uniform(*how["te"]), rng.uniform(*how["fat_left"]), tesla3, tone
+        )
         poor_fat = knee.poor_fat if how["fat_left"][1] < 1 else None
         canvas = Canvas(origin, steps, frames, size, signals, knee.textures, knee.warp, poor_fat)
         for layer in knee.layers:

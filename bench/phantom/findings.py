@@ -1,4 +1,5 @@
-"""What may be wrong with a simulated knee: tears and other findings, painted and marked, and their look-alikes in normal knees."""
+"""What may be wrong with a simulated knee: tears and other findings, painted and marked, and their look-alikes in
+normal knees."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ class Meniscus:
     gap: float
 
     def parts(self, x, y, z):
-        """u (mm, away from the notch), v (mm, to the front), share of the width (0 inner edge, 1 rim), width, z from the base."""
+        """u (mm, away from the notch), v (mm, to the front), share of the width (0 inner edge, 1 rim), width, z from
+        the base."""
         u, v = (x - np.float32(self.centre[0])) * np.float32(self.side), y - np.float32(self.centre[1])
         mean = np.float32(np.mean(self.radii))
         r = np.sqrt((u / np.float32(self.radii[0])) ** 2 + (v / np.float32(self.radii[1])) ** 2) * mean
@@ -71,21 +73,31 @@ class Meniscus:
         def distance(x, y, z):
             u, v, share, width, z = self.parts(x, y, z)
             half = np.float32(self.height / 2) * np.clip(share, 0, 1) ** np.float32(0.85) + np.float32(0.15)
-            return np.maximum(np.maximum(np.abs(z - half) - half, (share - 1) * width),
-                              np.maximum(-share * width, np.float32(self.gap) - np.abs(v) - np.maximum(u, 0)))  # fmt: skip
+            return np.maximum(
+                np.maximum(np.abs(z - half) - half, (share - 1) * width),
+                np.maximum(-share * width, np.float32(self.gap) - np.abs(v) - np.maximum(u, 0)),
+            )
 
         (cx, cy, cz), (rx, ry) = self.centre, self.radii
-        return Shape(np.array([cx - rx - 1, cy - ry - 1, cz]), np.array([cx + rx + 1, cy + ry + 1, cz + self.height + 1]), distance)
+        return Shape(
+            np.array([cx - rx - 1, cy - ry - 1, cz]),
+            np.array([cx + rx + 1, cy + ry + 1, cz + self.height + 1]),
+            distance,
+        )
 
     def tear(self, kind: str, angle: float, spread: float, thick: float, depth: float) -> Shape:
-        """`angle` 0 body, > 0 anterior horn, < 0 posterior horn (radians); `thick` half the gap in mm; `depth` a share."""
+        """`angle` 0 body, > 0 anterior horn, < 0 posterior horn (radians); `thick` half the gap in mm; `depth` a
+        share."""
         c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
 
         def where(x, y, z):
             u, v, share, width, z = self.parts(x, y, z)
             along = (np.float32(np.cos(spread)) - (u * c + v * s) / (np.sqrt(u * u + v * v) + 1e-3)) * np.float32(20)
             if kind == "horizontal":  # a cleft from the inner edge into the body
-                d = np.maximum(np.abs(z - np.float32(self.height * 0.5) * share) - np.float32(thick), (share - np.float32(depth)) * width)
+                d = np.maximum(
+                    np.abs(z - np.float32(self.height * 0.5) * share) - np.float32(thick),
+                    (share - np.float32(depth)) * width,
+                )
             elif kind == "radial":
                 d = np.maximum(np.abs(u * s - v * c) - np.float32(thick), (share - np.float32(depth)) * width)
                 along = -(u * c + v * s)
@@ -125,8 +137,12 @@ def torn_acl(dice: Dice, origin, foot, add: Callable):
     at = dice.u(0.25, 0.65)
     middle = a + at * (b - a) + np.array([dice.n(0, 1), 0, -dice.u(0, 4)])
     if dice.p(0.9):  # oedema and blood between the fibres and around
-        add(rod(a + 0.08 * (b - a), b, dice.u(6.5, 10.5), dice.u(6.5, 10.5)), (0, "oedema", dice.u(0.5, 1), ("soft", 0.3)),
-            label="acl", soft=3)  # fmt: skip
+        add(
+            rod(a + 0.08 * (b - a), b, dice.u(6.5, 10.5), dice.u(6.5, 10.5)),
+            (0, "oedema", dice.u(0.5, 1), ("soft", 0.3)),
+            label="acl",
+            soft=3,
+        )
     n = (b - a) / np.linalg.norm(b - a)
     torn = dice.pick("tear", "oedema", "synovium", weights=(0.3, 0.35, 0.35))
     if complete:
@@ -134,12 +150,20 @@ def torn_acl(dice: Dice, origin, foot, add: Callable):
         drop = np.array([0, dice.u(-2, 2), -dice.u(2, 8) * severity])
         add(cord(bow(a, middle - n * gap, drop / 2), 3.2, 2.2), (0, "acl", dice.u(0.4, 0.9)))
         add(cord(bow(middle + n * gap + drop, b, -drop / 2), 2.6, 4), (0, "acl", dice.u(0.3, 0.9)))
-        add(rod(middle - n * gap, middle + n * gap + drop / 2, dice.u(2.6, 4)), (0, torn, dice.u(0.5, 0.95), ("soft", 0.3)),
-            label="acl", soft=1)  # fmt: skip
+        add(
+            rod(middle - n * gap, middle + n * gap + drop / 2, dice.u(2.6, 4)),
+            (0, torn, dice.u(0.5, 0.95), ("soft", 0.3)),
+            label="acl",
+            soft=1,
+        )
     else:
         add(cord(bow(a, b, (0, 0, -dice.u(1, 5))), dice.u(2, 3.2), 4), (0, "acl", dice.u(0.4, 0.8)))
-        add(rod(middle - n * dice.u(4, 7), middle + n * dice.u(4, 8), dice.u(2.2, 3.4)), (0, torn, dice.u(0.4, 0.8), ("soft", 0.3)),
-            label="acl", soft=1)  # fmt: skip
+        add(
+            rod(middle - n * dice.u(4, 7), middle + n * dice.u(4, 8), dice.u(2.2, 3.4)),
+            (0, torn, dice.u(0.4, 0.8), ("soft", 0.3)),
+            label="acl",
+            soft=1,
+        )
 
 
 def torn_meniscus(dice: Dice, m: Meniscus, add: Callable):
@@ -156,54 +180,93 @@ def torn_meniscus(dice: Dice, m: Meniscus, add: Callable):
     spread = dice.u(0.5, 0.8) + 0.8 * severity
     add(m.tear(kind, angle, spread, thick, depth), (0, "tear", dice.u(0.85, 1)), label="meniscus", soft=0.3)
     if dice.p(0.75):  # a parameniscal cyst
-        add(ellipsoid(m.at(angle, 1.2, 3), (dice.u(4, 8.5), dice.u(4, 8.5), dice.u(3.5, 7))), (0, "fluid", 1), label="meniscus")
+        add(
+            ellipsoid(m.at(angle, 1.2, 3), (dice.u(4, 8.5), dice.u(4, 8.5), dice.u(3.5, 7))),
+            (0, "fluid", 1),
+            label="meniscus",
+        )
 
 
 def joint_fluid(dice: Dice, effusion: bool, add: Callable):
     """A little in every knee; an effusion fills the recess above the patella and those beside the condyles."""
     thick, mark = dice.u(4, 5.4) if effusion else dice.u(1.5, 3.4), "abnormal" if effusion else None
-    add(ellipsoid((dice.n(0, 3), dice.n(25, 1) + thick * 0.4, dice.u(52, 60)), (dice.u(16, 24), thick, dice.u(14, 24))),
-        (-1, "synovium", 0.8), (0, "fluid", 1), label=mark)  # fmt: skip
+    add(
+        ellipsoid((dice.n(0, 3), dice.n(25, 1) + thick * 0.4, dice.u(52, 60)), (dice.u(16, 24), thick, dice.u(14, 24))),
+        (-1, "synovium", 0.8),
+        (0, "fluid", 1),
+        label=mark,
+    )
     for side in (-1, 1):
         if dice.p(0.65):
             t = max(min(thick, 4.5) * dice.u(0.5, 1), 1.4)
-            add(ellipsoid(dice.near((side * 35, 8, 34), 2), (t, dice.u(9, 14), dice.u(8, 18))), (-0.8, "synovium", 0.8), (0, "fluid", 1),
-                label=mark)  # fmt: skip
+            add(
+                ellipsoid(dice.near((side * 35, 8, 34), 2), (t, dice.u(9, 14), dice.u(8, 18))),
+                (-0.8, "synovium", 0.8),
+                (0, "fluid", 1),
+                label=mark,
+            )
 
 
 def strained_muscle(dice: Dice, muscle, add: Callable):
     """Swelling in the muscles of half of the knees, whatever else they have: as bright as a finding."""
     if dice.p(0.5):
         for _ in dice.few(1, 3):
-            places = (-34, 8, 70), (34, 6, 75), (28, -33, 60), (-23, -40, 55), (-21, -44, -50), (21, -44, -50), (6, -31, -70)
-            add(ellipsoid(dice.near(dice.pick(*places), 5), (dice.u(5, 11), dice.u(5, 11), dice.u(8, 22))),
-                (0, "oedema", dice.u(0.4, 0.9), muscle), soft=4)  # fmt: skip
+            places = (
+                (-34, 8, 70),
+                (34, 6, 75),
+                (28, -33, 60),
+                (-23, -40, 55),
+                (-21, -44, -50),
+                (21, -44, -50),
+                (6, -31, -70),
+            )
+            add(
+                ellipsoid(dice.near(dice.pick(*places), 5), (dice.u(5, 11), dice.u(5, 11), dice.u(8, 22))),
+                (0, "oedema", dice.u(0.4, 0.9), muscle),
+                soft=4,
+            )
 
 
 def popliteal_cyst(dice: Dice, cyst: bool, add: Callable):
-    """Baker's cyst, with its neck between semimembranosus and gastrocnemius; a small bursa there in some normal knees."""
+    """Baker's cyst, with its neck between semimembranosus and gastrocnemius; a small bursa there in some normal
+    knees."""
     r = dice.u(4.2, 6.5) if cyst else dice.u(1.0, 2.8)
     c = dice.near((-24, -42, -2), 3)
-    add(union(ellipsoid(c, (r, r * dice.u(0.7, 1.1), r * dice.u(1.3, 2.2))), rod(c, (-16, -30, 12), r * 0.35), smooth=4),
-        (-0.9, "septum"), (0, "fluid", 1), label="abnormal" if cyst else None)  # fmt: skip
+    add(
+        union(
+            ellipsoid(c, (r, r * dice.u(0.7, 1.1), r * dice.u(1.3, 2.2))), rod(c, (-16, -30, 12), r * 0.35), smooth=4
+        ),
+        (-0.9, "septum"),
+        (0, "fluid", 1),
+        label="abnormal" if cyst else None,
+    )
 
 
 def bone_oedema(dice: Dice, places: list, femur: Shape, tibia: Shape, bone, add: Callable):
     """Bruises under the joint surface: bright where fat is suppressed. `places`: ("femur" or "tibia", centre)."""
     for name, c in places:
         home = femur if name == "femur" else tibia
-        add(inside(ellipsoid(dice.near(c, 2), (dice.u(9, 14), dice.u(9, 14), dice.u(8, 13))), home, grow=-1.2),
-            (0, "oedema", dice.u(0.75, 1), bone), label="abnormal", soft=4)  # fmt: skip
+        add(
+            inside(ellipsoid(dice.near(c, 2), (dice.u(9, 14), dice.u(9, 14), dice.u(8, 13))), home, grow=-1.2),
+            (0, "oedema", dice.u(0.75, 1), bone),
+            label="abnormal",
+            soft=4,
+        )
 
 
 def bruises(dice: Dice, other: set[str], acl: bool, torn: set[int]) -> list:
-    """Where marrow oedema lies: anywhere under the joint surface; with a torn cruciate ligament where the bones hit each other, on
-    the lateral side; with a torn meniscus (`torn`: 0 medial, 1 lateral) sometimes in the plateau under it."""
+    """Where marrow oedema lies: anywhere under the joint surface; with a torn cruciate ligament where the bones hit
+    each other, on the lateral side; with a torn meniscus (`torn`: 0 medial, 1 lateral) sometimes in the plateau under
+    it."""
     places = []
     if "oedema" in other:
         for _ in dice.few(1, 2):
             x = dice.pick(-1, 1) * 22
-            places.append(dice.pick(("femur", (x, dice.u(-16, 14), dice.u(12, 22))), ("tibia", (x, dice.u(-18, 8), dice.u(-14, -6)))))
+            places.append(
+                dice.pick(
+                    ("femur", (x, dice.u(-16, 14), dice.u(12, 22))), ("tibia", (x, dice.u(-18, 8), dice.u(-14, -6)))
+                )
+            )
     if acl and dice.p(0.75):
         places += [("femur", (22, dice.u(0, 10), dice.u(10, 16))), ("tibia", (22, dice.u(-18, -10), dice.u(-12, -7)))]
     return places + [("tibia", ((2 * side - 1) * 24, dice.u(-16, 4), dice.u(-10, -6))) for side in torn if dice.p(0.45)]
@@ -213,6 +276,14 @@ def cartilage_defect(dice: Dice, femur: Shape, bent: Shape, cart: float, bone, a
     """A hole in the cartilage of a condyle that fluid fills, and a reaction of the bone beneath."""
     side, a = dice.pick(-1, 1), dice.u(-0.6, 0.5)
     c = (side * dice.n(21, 2), -6 + 27 * np.sin(a), 25 - 21 * np.cos(a))
-    add(inside(ellipsoid(c, (dice.u(7, 11), dice.u(7, 13), 7)), bent, grow=cart),
-        (0, "fluid", 1, None, lambda x, y, z: -femur.distance(x, y, z) - 1), label="abnormal")  # fmt: skip
-    add(inside(ellipsoid(c, (10, 10, 9)), femur, grow=-0.5), (0, "oedema", dice.u(0.6, 1), bone), label="abnormal", soft=3)
+    add(
+        inside(ellipsoid(c, (dice.u(7, 11), dice.u(7, 13), 7)), bent, grow=cart),
+        (0, "fluid", 1, None, lambda x, y, z: -femur.distance(x, y, z) - 1),
+        label="abnormal",
+    )
+    add(
+        inside(ellipsoid(c, (10, 10, 9)), femur, grow=-0.5),
+        (0, "oedema", dice.u(0.6, 1), bone),
+        label="abnormal",
+        soft=3,
+    )

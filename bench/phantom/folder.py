@@ -31,7 +31,8 @@ class PhantomConfig:
 
 
 def digest(config: PhantomConfig) -> str:
-    """12 hex characters over version and parameters: they, not the bytes, name the data (last bits may differ by machine)."""
+    """12 hex characters over version and parameters: they, not the bytes, name the data (last bits may differ by
+    machine)."""
     text = json.dumps({"version": VERSION, **asdict(config)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -60,7 +61,8 @@ def _store_text(path: Path, text: str):
 
 
 def _write(task) -> int:
-    """Makes one exam unless its files are there. An exam is whole or made again: each file is, and all are asked for."""
+    """Makes one exam unless its files are there. An exam is whole or made again: each file is, and all are asked
+    for."""
     out, config, split, number = task
     volumes, masks = _paths(out, split, number, config.masks)
     if not all(p.exists() for p in (*volumes.values(), *masks.values())):
@@ -111,7 +113,13 @@ def make(out: Path, config: PhantomConfig, workers: int | None = None, progress:
     tasks = ((out, config, split, i) for split in SPLITS for i in range(getattr(config, split)))
     total = config.train + config.valid
     workers = max(1, min(workers or cores(), total))
-    bar = tqdm(total=total, desc=f"phantom {config.size}x{config.size}", unit="exam", disable=None if progress else True, file=sys.stderr)
+    bar = tqdm(
+        total=total,
+        desc=f"phantom {config.size}x{config.size}",
+        unit="exam",
+        disable=None if progress else True,
+        file=sys.stderr,
+    )
     alone = workers == 1 or total < 6  # starting processes would cost more
     results = map(_write, tasks) if alone else in_processes(_write, tasks, workers)
     try:
@@ -132,6 +140,10 @@ def make(out: Path, config: PhantomConfig, workers: int | None = None, progress:
 
 def _clear(out: Path):
     """Removes what this generator writes, and nothing else."""
-    for path in [*out.glob("train/*/*.npy"), *out.glob("valid/*/*.npy"), *out.glob("masks/*/*/*.npz"),
-                 *(out / f"{s}-{k}.csv" for s in SPLITS for k in LABELS)]:  # fmt: skip
+    for path in [
+        *out.glob("train/*/*.npy"),
+        *out.glob("valid/*/*.npy"),
+        *out.glob("masks/*/*/*.npz"),
+        *(out / f"{s}-{k}.csv" for s in SPLITS for k in LABELS),
+    ]:
         path.unlink(missing_ok=True)

@@ -1,45 +1,80 @@
-"""The scanner of the phantom: tissues, sequences, the signal equation, and what a coil and a receiver make of an image."""
+"""The scanner of the phantom: tissues, sequences, the signal equation, and what a coil and a receiver make of an
+image."""
 
 import numpy as np
 
-# Proton density, T1 and T2 in ms at 1.5 T and T1 at 3 T, share of fat. Rounded from the usual tables (Gold et al., AJR 2004,
-# for the knee); T2 of fat is the longer one that a train of spin echoes shows.
+# Proton density, T1 and T2 in ms at 1.5 T and T1 at 3 T, share of fat. Rounded from the usual tables (Gold et al., AJR
+# 2004, for the knee); T2 of fat is the longer one that a train of spin echoes shows.
 TISSUES = {
     #               PD    T1    T1(3T) T2   fat
-    "muscle":      (.80, 1000., 1400., 34., .03),
-    "fat":         (1.0, 290., 370., 130., .95),
-    "marrow":      (.66, 320., 400., 110., .90),
-    "red_marrow":  (.80, 500., 640., 75., .70),
-    "cortex":      (.06, 400., 500., 5., .0),
-    "cartilage":   (.88, 1050., 1240., 44., .0),
-    "meniscus":    (.40, 800., 950., 12., .0),
-    "ligament":    (.42, 700., 850., 14., .0),
-    "acl":         (.58, 800., 950., 20., .08),
-    "fluid":       (1.0, 2800., 3300., 400., .0),
-    "synovium":    (.90, 1100., 1400., 75., .05),
-    "tear":        (.95, 900., 1100., 110., .0),
-    "oedema":      (.92, 1000., 1300., 85., .20),
-    "vessel":      (.75, 1400., 1700., 130., .0),
-    "flow_void":   (.08, 1000., 1300., 40., .0),
-    "nerve":       (.75, 900., 1100., 60., .30),
-    "skin":        (.70, 700., 900., 30., .10),
-    "septum":      (.50, 700., 900., 25., .30),
-    "perimysium":  (.85, 450., 600., 90., .45),
-    "air":         (.0, 1000., 1000., 10., .0),
-}  # fmt: skip
+    "muscle": (0.80, 1000.0, 1400.0, 34.0, 0.03),
+    "fat": (1.0, 290.0, 370.0, 130.0, 0.95),
+    "marrow": (0.66, 320.0, 400.0, 110.0, 0.90),
+    "red_marrow": (0.80, 500.0, 640.0, 75.0, 0.70),
+    "cortex": (0.06, 400.0, 500.0, 5.0, 0.0),
+    "cartilage": (0.88, 1050.0, 1240.0, 44.0, 0.0),
+    "meniscus": (0.40, 800.0, 950.0, 12.0, 0.0),
+    "ligament": (0.42, 700.0, 850.0, 14.0, 0.0),
+    "acl": (0.58, 800.0, 950.0, 20.0, 0.08),
+    "fluid": (1.0, 2800.0, 3300.0, 400.0, 0.0),
+    "synovium": (0.90, 1100.0, 1400.0, 75.0, 0.05),
+    "tear": (0.95, 900.0, 1100.0, 110.0, 0.0),
+    "oedema": (0.92, 1000.0, 1300.0, 85.0, 0.20),
+    "vessel": (0.75, 1400.0, 1700.0, 130.0, 0.0),
+    "flow_void": (0.08, 1000.0, 1300.0, 40.0, 0.0),
+    "nerve": (0.75, 900.0, 1100.0, 60.0, 0.30),
+    "skin": (0.70, 700.0, 900.0, 30.0, 0.10),
+    "septum": (0.50, 700.0, 900.0, 25.0, 0.30),
+    "perimysium": (0.85, 450.0, 600.0, 90.0, 0.45),
+    "air": (0.0, 1000.0, 1000.0, 10.0, 0.0),
+}
 
-# MRNet's frames per volume (least, mean, most); TR and TE in ms; share of the fat signal that is left; mm covered by the slabs and by
-# a frame; sd of the noise at 256 x 256 and 1.5 T as a share of the 99th percentile; how uneven the coil is; share of a slice's
-# signal that leaks into each neighbour; how far large-scale brightness is evened out (0 not, 1 fully); exponent of the display curve.
-# Fat is dark and slices lie over the joint in all planes, so that fluid and tears can be read there at 64 x 64.
+# MRNet's frames per volume (least, mean, most); TR and TE in ms; share of the fat signal that is left; mm covered by
+# the slabs and by a frame; sd of the noise at 256 x 256 and 1.5 T as a share of the 99th percentile; how uneven the
+# coil is; share of a slice's signal that leaks into each neighbour; how far large-scale brightness is evened out (0
+# not, 1 fully); exponent of the display curve. Fat is dark and slices lie over the joint in all planes, so that fluid
+# and tears can be read there at 64 x 64.
 PLANES = {
-    "axial": dict(frames=(19, 34.3, 61), tr=(3200, 5000), te=(34, 48), fat_left=(.05, .18), extent=(66, 80), view=(104, 120),
-                  noise=.027, coil=.7, leak=.0, even=.3, curve=1.1),
-    "coronal": dict(frames=(17, 29.8, 58), tr=(2400, 3600), te=(20, 31), fat_left=(.06, .2), extent=(58, 70), view=(110, 126),
-                    noise=.022, coil=.5, leak=.06, even=.05, curve=1.13),
-    "sagittal": dict(frames=(17, 30.4, 51), tr=(3200, 5200), te=(54, 76), fat_left=(.04, .14), extent=(70, 82), view=(88, 102),
-                     noise=.045, coil=.3, leak=.11, even=.5, curve=1.3),
-}  # fmt: skip
+    "axial": dict(
+        frames=(19, 34.3, 61),
+        tr=(3200, 5000),
+        te=(34, 48),
+        fat_left=(0.05, 0.18),
+        extent=(66, 80),
+        view=(104, 120),
+        noise=0.027,
+        coil=0.7,
+        leak=0.0,
+        even=0.3,
+        curve=1.1,
+    ),
+    "coronal": dict(
+        frames=(17, 29.8, 58),
+        tr=(2400, 3600),
+        te=(20, 31),
+        fat_left=(0.06, 0.2),
+        extent=(58, 70),
+        view=(110, 126),
+        noise=0.022,
+        coil=0.5,
+        leak=0.06,
+        even=0.05,
+        curve=1.13,
+    ),
+    "sagittal": dict(
+        frames=(17, 30.4, 51),
+        tr=(3200, 5200),
+        te=(54, 76),
+        fat_left=(0.04, 0.14),
+        extent=(70, 82),
+        view=(88, 102),
+        noise=0.045,
+        coil=0.3,
+        leak=0.11,
+        even=0.5,
+        curve=1.3,
+    ),
+}
 
 
 def tones(rng) -> dict[str, tuple[float, float]]:
@@ -50,10 +85,15 @@ def tones(rng) -> dict[str, tuple[float, float]]:
 def spin_echo(tr: float, te: float, fat_left: float, tesla3: bool, tone: dict) -> dict[str, float]:
     """Signal of every tissue: PD (1 - exp(-TR/T1)) exp(-TE/T2), the fat's part scaled by what suppression leaves."""
     return {
-        name: float(pd * tone[name][0] * (1 - np.exp(-tr / (t13 if tesla3 else t1))) * np.exp(-te / (t2 * tone[name][1]))
-                    * (1 - fat * (1 - fat_left)))
+        name: float(
+            pd
+            * tone[name][0]
+            * (1 - np.exp(-tr / (t13 if tesla3 else t1)))
+            * np.exp(-te / (t2 * tone[name][1]))
+            * (1 - fat * (1 - fat_left))
+        )
         for name, (pd, t1, t13, t2, fat) in TISSUES.items()
-    }  # fmt: skip
+    }
 
 
 def turn(angles) -> np.ndarray:
@@ -88,9 +128,11 @@ def coil_bias(rng, frames: int, size: int, plane: str) -> np.ndarray:
 
 
 def k_space(rng, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the sampling leaves of each spatial frequency, along rows and along columns: the matrix, apodisation, sometimes ghosts.
+    """What the sampling leaves of each spatial frequency, along rows and along columns: the matrix, apodisation,
+    sometimes ghosts.
 
-    Both windows are real and even, so that each is a symmetric matrix [size, size] in the image: frame -> rows @ frame @ columns.
+    Both windows are real and even, so that each is a symmetric matrix [size, size] in the image: frame -> rows @ frame
+    @ columns.
     """
     k = np.abs(np.fft.fftfreq(size, 1 / size))  # cycles per frame
     read, phase, soft = rng.uniform(118, 170), rng.uniform(100, 160), rng.uniform(0.02, 0.25)
@@ -113,7 +155,9 @@ def leaked(image: np.ndarray, share: float) -> np.ndarray:
     if not share:
         return image
     first, last = image[:1], image[-1:]
-    return np.float32(1 - 2 * share) * image + np.float32(share) * (np.concatenate([first, image[:-1]]) + np.concatenate([image[1:], last]))
+    return np.float32(1 - 2 * share) * image + np.float32(share) * (
+        np.concatenate([first, image[:-1]]) + np.concatenate([image[1:], last])
+    )
 
 
 def power(x: np.ndarray, exponent: float) -> np.ndarray:
@@ -125,7 +169,8 @@ def power(x: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def evened(image: np.ndarray, how: float) -> np.ndarray:
-    """Brightness beyond about a third of the frame taken back by `how`, as scanners correct for surface coils: [T, H, W], in place."""
+    """Brightness beyond about a third of the frame taken back by `how`, as scanners correct for surface coils: [T, H,
+    W], in place."""
     frames, size, _ = image.shape
     coarse = size // 32 or 1
     n = size // coarse
@@ -140,10 +185,11 @@ def evened(image: np.ndarray, how: float) -> np.ndarray:
 
 
 def acquire(image: np.ndarray, rng, plane: str, tesla3: bool) -> np.ndarray:
-    """Receive, sample and scale: coil, noise, k-space, magnitude, evening, 99th percentile, display curve -> uint8 [T, H, W].
+    """Receive, sample and scale: coil, noise, k-space, magnitude, evening, 99th percentile, display curve -> uint8 [T,
+    H, W].
 
-    image: float32 [T, H, W] of true signals. Noise is drawn per pixel so that its density in k-space does not depend on H:
-    a frame of 64 x 64 is as quiet as one of 256 x 256 averaged 4 x 4.
+    image: float32 [T, H, W] of true signals. Noise is drawn per pixel so that its density in k-space does not depend on
+    H: a frame of 64 x 64 is as quiet as one of 256 x 256 averaged 4 x 4.
     """
     size, settings = image.shape[-1], PLANES[plane]
     image = leaked(image, settings["leak"]) * coil_bias(rng, len(image), size, plane)

@@ -1,8 +1,8 @@
 """What can be read off the phantom? A ceiling, a floor, what a trained net reads, and solvability.
 
-`python -m bench.phantom.limits` prints ceiling and floor. Ceiling: gray-level histograms alone must not give a label away. Floor: a
-small classifier that is told where to look must read every label. `--trained` adds what a net reads in each plane that was trained on
-whole frames and labels alone; `--probe` what random features of whole frames read.
+`python -m bench.phantom.limits` prints ceiling and floor. Ceiling: gray-level histograms alone must not give a label
+away. Floor: a small classifier that is told where to look must read every label. `--trained` adds what a net reads in
+each plane that was trained on whole frames and labels alone; `--probe` what random features of whole frames read.
 """
 
 import argparse
@@ -24,12 +24,13 @@ LESION = 0.006  # share of a box that a lesion fills, in the plane that shows it
 
 
 def resample(block: np.ndarray, grid) -> np.ndarray:
-    """Linear interpolation of [T, H, W] at the centres of grid cells, axis by axis; zeros of a block that lies outside the volume."""
+    """Linear interpolation of [T, H, W] at the centres of grid cells, axis by axis; zeros of a block that lies outside
+    the volume."""
     if not block.size:
         return np.zeros(grid, np.float32)
     for axis, n in enumerate(grid):
         old = block.shape[axis]
-        at = np.clip((np.arange(n) + .5) * old / n - .5, 0, old - 1)
+        at = np.clip((np.arange(n) + 0.5) * old / n - 0.5, 0, old - 1)
         low = np.minimum(at.astype(int), max(old - 2, 0))
         share = (at - low).reshape([-1 if i == axis else 1 for i in range(3)])
         block = block.take(low, axis) * (1 - share) + block.take(np.minimum(low + 1, old - 1), axis) * share
@@ -37,8 +38,8 @@ def resample(block: np.ndarray, grid) -> np.ndarray:
 
 
 def look(task):
-    """One exam (seed, split, number, size) -> its number, histograms [planes, bins], {box: crops [planes, *GRID]}, labels,
-    {label: {box: whether a lesion lies in it}}, the volumes."""
+    """One exam (seed, split, number, size) -> its number, histograms [planes, bins], {box: crops [planes, *GRID]},
+    labels, {label: {box: whether a lesion lies in it}}, the volumes."""
     volumes, labels, masks, boxes = exam(*task)
     histograms = np.stack([np.histogram(v, BINS)[0] / v.size for v in volumes.values()])
     crops, lesions = {}, {label: {} for label in WHERE}
@@ -78,7 +79,8 @@ def interval(truth, scores, times=1000, seed=0):
 
 
 def macro_interval(truth: np.ndarray, scores: np.ndarray, times=1000, seed=0):
-    """The labels' mean AUC and its 95 % interval from a bootstrap over exams, stratified by the joint label. truth, scores: [E, L]."""
+    """The labels' mean AUC and its 95 % interval from a bootstrap over exams, stratified by the joint label. truth,
+    scores: [E, L]."""
     rng = np.random.default_rng(seed)
     strata = [np.flatnonzero((truth == row).all(1)) for row in np.unique(truth, axis=0)]
 
@@ -123,8 +125,9 @@ def ceiling(seen) -> dict[str, tuple]:
 
 
 def told_where(seen, label: str) -> list[np.ndarray]:
-    """What a small classifier gets of each box: of each plane the crop's quantiles, on its own scale and against those of the
-    other boxes, and 30 principal components of the standardised crop (fitted without labels, on all exams). [E, planes * 45] each."""
+    """What a small classifier gets of each box: of each plane the crop's quantiles, on its own scale and against those
+    of the other boxes, and 30 principal components of the standardised crop (fitted without labels, on all exams). [E,
+    planes * 45] each."""
     from sklearn.decomposition import PCA
 
     share = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -138,29 +141,37 @@ def told_where(seen, label: str) -> list[np.ndarray]:
         for p in range(len(PLANES)):
             f = flat[box][:, p]
             f = (f - f.mean(1, keepdims=True)) / (f.std(1, keepdims=True) + 8)
-            part += [np.quantile(f, share, axis=1).T, np.log((raw[box][:, p, 3:] + 8) / usual[:, p]),
-                     PCA(min(30, *f.shape), svd_solver="randomized", random_state=0).fit_transform(f)]  # fmt: skip
+            part += [
+                np.quantile(f, share, axis=1).T,
+                np.log((raw[box][:, p, 3:] + 8) / usual[:, p]),
+                PCA(min(30, *f.shape), svd_solver="randomized", random_state=0).fit_transform(f),
+            ]
         parts.append(np.concatenate(part, 1))
     return parts
 
 
 def stacked(parts: list[np.ndarray], lesions: list[np.ndarray], truth: np.ndarray, penalty: float = 0.01) -> np.ndarray:
-    """Scores on exams not seen in fitting: for each box a logistic regression that finds its lesions, and one on their scores.
+    """Scores on exams not seen in fitting: for each box a logistic regression that finds its lesions, and one on their
+    scores.
 
-    The second is fitted to scores of exams that the first had not seen either. parts: [E, N] and lesions: bool [E], one of each box.
+    The second is fitted to scores of exams that the first had not seen either. parts: [E, N] and lesions: bool [E], one
+    of each box.
     """
     lesions = [y if y.sum() >= FEW else truth for y in lesions]
     scores = np.empty(len(truth))
     for fit, rest in folds(truth):
         inner = np.stack([out_of_fold(x[fit], y[fit], penalty, 3, seed=1) for x, y in zip(parts, lesions)], 1)
-        outer = np.stack([logistic(penalty).fit(x[fit], y[fit]).decision_function(x[rest]) for x, y in zip(parts, lesions)], 1)
+        outer = np.stack(
+            [logistic(penalty).fit(x[fit], y[fit]).decision_function(x[rest]) for x, y in zip(parts, lesions)], 1
+        )
         inner, outer = (np.concatenate([x, x.max(1, keepdims=True)], 1) for x in (inner, outer))
         scores[rest] = logistic(0.1).fit(inner, truth[fit]).decision_function(outer)
     return scores
 
 
 def floor(seen, labels=tuple(WHERE)) -> dict[str, tuple]:
-    """AUC of the small classifier on what the boxes of each label show. It is told in fitting which box holds a lesion."""
+    """AUC of the small classifier on what the boxes of each label show. It is told in fitting which box holds a
+    lesion."""
     out = {}
     for label in labels:
         truth = np.array([s[2][label] for s in seen])
@@ -169,7 +180,7 @@ def floor(seen, labels=tuple(WHERE)) -> dict[str, tuple]:
     return out
 
 
-# --- what a trained net reads ---------------------------------------------------------------------------------------------
+# --- what a trained net reads ----------------------------------------------------------------------------------------
 def trained(seen, plane: str, workers: int) -> dict[str, tuple]:
     """{label or "macro": AUC and interval} of the suite's `supervised` with preset cpu, one training seed.
 
@@ -186,18 +197,27 @@ def trained(seen, plane: str, workers: int) -> dict[str, tuple]:
     store = store_of([s[4][plane] for s in seen], seen[0][4][plane].shape[-1])
     truth = np.array([[s[2][label] for label in WHERE] for s in seen])
     fit, tune, rest = (torch.arange(a, b) for a, b in ((0, FIT), (FIT, FIT + TUNE), (FIT + TUNE, len(seen))))
-    fitted, _ = finetune(config, new_encoder(config.encoder, 0), config.encoder.channels, store, torch.tensor(truth).float(), fit, tune, 0)
+    fitted, _ = finetune(
+        config,
+        new_encoder(config.encoder, 0),
+        config.encoder.channels,
+        store,
+        torch.tensor(truth).float(),
+        fit,
+        tune,
+        0,
+    )
     scores, truth = predict(fitted.model, store, rest, config.clip, config.downstream, 0).numpy(), truth[rest.numpy()]
     found = {label: interval(truth[:, k], scores[:, k]) for k, label in enumerate(WHERE)}
     return found | {"macro": macro_interval(truth, scores)}
 
 
-# --- solvability ----------------------------------------------------------------------------------------------------------
+# --- solvability -----------------------------------------------------------------------------------------------------
 def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
     """{plane or "all": {label: AUC and interval}} of ridge regression on features that nobody trained.
 
-    The suite's encoder at width 8 with random weights, its batch-norm statistics from 64 frames, sees every fourth frame whole; its
-    maps are pooled over frames, by mean and by maximum, at each of their places.
+    The suite's encoder at width 8 with random weights, its batch-norm statistics from 64 frames, sees every fourth
+    frame whole; its maps are pooled over frames, by mean and by maximum, at each of their places.
     """
     import torch
 
@@ -208,7 +228,10 @@ def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
     features = {}
     for plane in PLANES:
         torch.manual_seed(0)
-        encoder, volumes = Encoder(size("w8")), [normalise(torch.from_numpy(m[4][plane][1::4].copy()))[:, None] for m in seen]
+        encoder, volumes = (
+            Encoder(size("w8")),
+            [normalise(torch.from_numpy(m[4][plane][1::4].copy()))[:, None] for m in seen],
+        )
         with torch.no_grad():
             for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)):
                 norm.momentum = 1.0
@@ -222,7 +245,8 @@ def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
 
 
 def ridge(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Scores of standardised ridge regression on exams it has not seen; its penalty is chosen within the exams it fits."""
+    """Scores of standardised ridge regression on exams it has not seen; its penalty is chosen within the exams it
+    fits."""
     from sklearn.linear_model import RidgeClassifierCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -240,18 +264,33 @@ def main(args=None):
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--trained", action="store_true", help="print also what a net reads that was trained on one plane")
+    parser.add_argument(
+        "--trained", action="store_true", help="print also what a net reads that was trained on one plane"
+    )
     parser.add_argument("--probe", action="store_true", help="print also what random features of whole frames read")
     args = parser.parse_args(args)
     if args.trained and args.exams < 2 * (FIT + TUNE):
-        parser.error(f"--exams {args.exams}: --trained wants {2 * (FIT + TUNE)} or more; {FIT + TUNE} of them are not scored")
+        parser.error(
+            f"--exams {args.exams}: --trained wants {2 * (FIT + TUNE)} or more; {FIT + TUNE} of them are not scored"
+        )
     workers = args.workers or cores()
     seen = look_at(args.seed, args.exams, args.size, workers)
-    print(f"{args.exams} exams of {args.size} x {args.size}, seed {args.seed}; AUC (95 % interval), exams not seen in fitting")
+    print(
+        f"{args.exams} exams of {args.size} x {args.size}, seed {args.seed}; AUC (95 % interval), exams not seen in "
+        f"fitting"
+    )
     for label, (a, lo, hi) in ceiling(seen).items():
-        print(f"ceiling  {label:9s} histograms           {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if hi < 0.7 else 'ABOVE'} .70", flush=True)
+        print(
+            f"ceiling  {label:9s} histograms           {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if hi < 0.7 else 'ABOVE'} "
+            f".70",
+            flush=True,
+        )
     for label, (a, lo, hi) in floor(seen).items():
-        print(f"floor    {label:9s} told where to look   {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if a >= 0.85 else 'BELOW'} .85", flush=True)
+        print(
+            f"floor    {label:9s} told where to look   {a:.3f} ({lo:.3f}-{hi:.3f})   "
+            f"{'ok' if a >= 0.85 else 'BELOW'} .85",
+            flush=True,
+        )
     if args.trained:
         for plane in PLANES:
             found = trained(seen, plane, workers)

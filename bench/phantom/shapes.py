@@ -1,7 +1,8 @@
 """Shapes as signed distances, and how they are joined, cut and bent: the pencil of the phantom.
 
-Lengths are millimetres in the knee's frame: x medial (-) to lateral (+), y posterior (-) to anterior (+), z inferior (-) to
-superior (+), origin at the centre of the joint line. Coordinates are float32 arrays of one shape; a field overwrites none of them.
+Lengths are millimetres in the knee's frame: x medial (-) to lateral (+), y posterior (-) to anterior (+), z inferior
+(-) to superior (+), origin at the centre of the joint line. Coordinates are float32 arrays of one shape; a field
+overwrites none of them.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from itertools import product
 import numpy as np
 
 Field = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # coordinates in mm -> signed distance in mm
-NONE, ALL = np.float32(0), np.float32(1)  # np.clip is twice as fast as a maximum and a minimum, if its bounds are float32
+# np.clip is twice as fast as a maximum and a minimum, if its bounds are float32
+NONE, ALL = np.float32(0), np.float32(1)
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ def ellipsoid(centre, radii) -> Shape:
 
 
 def cord(points, ra: float, rb: float | None = None, flat=(1.0, 1.0, 1.0)) -> Shape:
-    """Capsules joined at the points: a bent ligament, a vessel. The radius goes from `ra` to `rb`; `flat` stretches the cross-section
-    along the axes (distances are then approximate)."""
+    """Capsules joined at the points: a bent ligament, a vessel. The radius goes from `ra` to `rb`; `flat` stretches the
+    cross-section along the axes (distances are then approximate)."""
     f = _v(*flat)
     p = np.asarray(points, np.float32) / f
     radii = np.linspace(ra, ra if rb is None else rb, len(p), dtype=np.float32)[:, None]
@@ -66,7 +68,8 @@ def cord(points, ra: float, rb: float | None = None, flat=(1.0, 1.0, 1.0)) -> Sh
     along, start, aa = d / dd, (d * a).sum(1, keepdims=True) / dd, (a * a).sum(1, keepdims=True)
     factors, least = np.concatenate([along, -2 * a]), f.min()
 
-    def distance(x, y, z):  # of all segments [S, N] at once: |q - a - t d|^2 = |q|^2 - 2 a.q + |a|^2 - t (2 t0 - t) |d|^2
+    # of all segments [S, N] at once: |q - a - t d|^2 = |q|^2 - 2 a.q + |a|^2 - t (2 t0 - t) |d|^2
+    def distance(x, y, z):
         q = np.stack((x, y, z)).reshape(3, -1)
         if flat != (1.0, 1.0, 1.0):
             q /= f[:, None]
@@ -133,7 +136,9 @@ def union(*shapes: Shape, smooth: float = 0.0) -> Shape:
                 d -= h
         return d
 
-    return Shape(np.min([s.lo for s in shapes], 0) - smooth / 4, np.max([s.hi for s in shapes], 0) + smooth / 4, distance)
+    return Shape(
+        np.min([s.lo for s in shapes], 0) - smooth / 4, np.max([s.hi for s in shapes], 0) + smooth / 4, distance
+    )
 
 
 def inside(shape: Shape, *others: Shape | Field, grow: float = 0.0) -> Shape:

@@ -20,7 +20,9 @@ def histories(out: Path) -> dict[tuple, dict[str, list[list[dict]]]]:
             name = " ".join(filter(None, (record["method"], record["variant"])))
             panels.setdefault(panel, {}).setdefault(name, []).append(record["pretext"])
     if not panels:
-        raise UserError(f"--out {out}: holds no run with a pretext; run one first: python -m bench run --methods sslm --out {out}")
+        raise UserError(
+            f"--out {out}: holds no run with a pretext; run one first: python -m bench run --methods sslm --out {out}"
+        )
     return panels
 
 
@@ -32,9 +34,13 @@ def seconds_to(history: list[dict], accuracy: float) -> float:
 def lines(panels: dict) -> list[str]:
     rows = []
     for panel, curves in panels.items():
-        reached = {name: [max(e["tune_accuracy"] for e in history) for history in seeds] for name, seeds in curves.items()}
+        reached = {
+            name: [max(e["tune_accuracy"] for e in history) for history in seeds] for name, seeds in curves.items()
+        }
         mark = SHARE * min(map(min, reached.values()))
-        rows.append(f"{', '.join(panel)}: best accuracy on exams not trained on, and seconds to {mark:.1%} (mean over seeds)")
+        rows.append(
+            f"{', '.join(panel)}: best accuracy on exams not trained on, and seconds to {mark:.1%} (mean over seeds)"
+        )
         for name, seeds in curves.items():
             total = sum(h[-1]["seconds"] for h in seeds) / len(seeds)
             to_mark = sum(seconds_to(h, mark) for h in seeds) / len(seeds)
@@ -49,8 +55,15 @@ def draw(panels: dict):
     for ax, (panel, curves) in zip(axes, panels.items()):
         for (name, seeds), colour in zip(curves.items(), COLOURS * len(curves)):
             for k, history in enumerate(seeds):
-                ax.plot([e["seconds"] for e in history], [e["tune_accuracy"] for e in history], ".-", color=colour, lw=1.2, ms=4,
-                        label=name if k == 0 else None)  # fmt: skip
+                ax.plot(
+                    [e["seconds"] for e in history],
+                    [e["tune_accuracy"] for e in history],
+                    ".-",
+                    color=colour,
+                    lw=1.2,
+                    ms=4,
+                    label=name if k == 0 else None,
+                )
         logarithmic(ax)
         ax.set(ylim=(0, 1), xlabel="training seconds")
         ax.set_title(literal(f"{panel[0]}, {panel[4]} ({panel[1]}, {panel[3]})"), fontsize=10)

@@ -1,8 +1,8 @@
 """Which differences are real: paired comparisons of stored runs on the same exams.
 
-A difference is the mean over seeds; its interval comes from one bootstrap over exams that both share (see intervals), its verdict
-after Holm over all comparisons shown, where both methods have the seeds for one. DeLong's test stands beside the AUC of each label as a
-cross-check.
+A difference is the mean over seeds; its interval comes from one bootstrap over exams that both share (see intervals),
+its verdict after Holm over all comparisons shown, where both methods have the seeds for one. DeLong's test stands
+beside the AUC of each label as a cross-check.
 """
 
 import math
@@ -22,7 +22,8 @@ NO_VERDICT = "no verdict"  # one of the two methods did not learn
 
 @dataclass(frozen=True)
 class Draws:
-    """A method's figures on the exams and on every resample, [1 + R, S, labels + 1] each, and what all that is compared shares."""
+    """A method's figures on the exams and on every resample, [1 + R, S, labels + 1] each, and what all that is compared
+    shares."""
 
     seeds: list[Scored]
     score: np.ndarray  # [S, E, L]
@@ -71,26 +72,48 @@ class Difference:
 
 def alike(one: Scored, other: Scored) -> bool:
     """Whether both were scored on the same exams and planes, with thresholds from the same exams."""
-    return (one.ids == other.ids and one.labels == other.labels and (one.truth == other.truth).all()
-            and one.tune_ids == other.tune_ids and set(one.records) == set(other.records))  # fmt: skip
+    return (
+        one.ids == other.ids
+        and one.labels == other.labels
+        and (one.truth == other.truth).all()
+        and one.tune_ids == other.tune_ids
+        and set(one.records) == set(other.records)
+    )
 
 
 def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
-    """Every method's draws, from one set of resamples. Raises UserError where methods were not scored on the same exams and planes."""
+    """Every method's draws, from one set of resamples. Raises UserError where methods were not scored on the same exams
+    and planes."""
     first = next(iter(methods.values()))[0]
     for name, seeds in methods.items():
         for s in seeds:
             if not alike(s, first):
-                raise UserError(f"{name} was not run on the same exams and planes as {next(iter(methods))}; run both in one command")
+                raise UserError(
+                    f"{name} was not run on the same exams and planes as {next(iter(methods))}; run both in one command"
+                )
     plane, weights, tune_weights = first.shown(ensemble), intervals.weights(first.truth), first.tune_weights()
-    exams = {AUC: intervals.exams_behind(first.truth), RECALL: intervals.exams_behind(first.truth, first.minority, first.tune_truth)}
+    exams = {
+        AUC: intervals.exams_behind(first.truth),
+        RECALL: intervals.exams_behind(first.truth, first.minority, first.tune_truth),
+    }
     out = {}
     for name, seeds in methods.items():
-        score, tune_score = (np.stack([of[plane] for of in scores]) for scores in ([s.scores for s in seeds], [s.tune for s in seeds]))
-        recall = intervals.recall_draws(first.truth, score, weights, first.minority, first.tune_truth, tune_score, tune_weights)
-        out[name] = Draws(seeds, score, intervals.auc_draws(first.truth, score, weights), recall,
-                          float(np.mean([s.majority_recall(plane) for s in seeds])),
-                          intervals.skill(*np.mean([s.tune_losses(plane) for s in seeds], axis=0)), weights, exams)  # fmt: skip
+        score, tune_score = (
+            np.stack([of[plane] for of in scores]) for scores in ([s.scores for s in seeds], [s.tune for s in seeds])
+        )
+        recall = intervals.recall_draws(
+            first.truth, score, weights, first.minority, first.tune_truth, tune_score, tune_weights
+        )
+        out[name] = Draws(
+            seeds,
+            score,
+            intervals.auc_draws(first.truth, score, weights),
+            recall,
+            float(np.mean([s.majority_recall(plane) for s in seeds])),
+            intervals.skill(*np.mean([s.tune_losses(plane) for s in seeds], axis=0)),
+            weights,
+            exams,
+        )
     return out
 
 
@@ -98,7 +121,9 @@ def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]
     """`reference` against every other method, in AUC and minority recall, for `labels` (macro among them or alone)."""
     first = draws[reference].seeds[0]
     names = (*first.labels, MACRO)
-    pairs = [(o, figure, names.index(label)) for o in draws if o != reference for figure in (AUC, RECALL) for label in labels]
+    pairs = [
+        (o, figure, names.index(label)) for o in draws if o != reference for figure in (AUC, RECALL) for label in labels
+    ]
     found = [draws[reference].less(draws[other], figure, k) for other, figure, k in pairs]
     unlearnt = {o: " and ".join(name for name in (reference, o) if not draws[name].skill.learnt) for o in draws}
     judged = [math.nan if unlearnt[other] else e.p for (other, _, _), e in zip(pairs, found)]
@@ -109,8 +134,11 @@ def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]
             delong = intervals.delong(first.truth[:, k], draws[reference].score[:, :, k], draws[other].score[:, :, k]).p
         values = tuple(float(draws[name].of(figure)[0, :, k].mean()) for name in (reference, other))
         needed = intervals.exams_to_decide(estimate, len(first.truth))
-        out.append(Difference(reference, other, figure, names[k], values, estimate, float(adjusted), delong, needed,
-                              unlearnt[other]))  # fmt: skip
+        out.append(
+            Difference(
+                reference, other, figure, names[k], values, estimate, float(adjusted), delong, needed, unlearnt[other]
+            )
+        )
     return out
 
 
@@ -123,18 +151,38 @@ def footing(found: list[Difference], exams: int) -> str:
         lines.append(f"Verdicts: on the methods, after Holm over {judged} comparisons.")
     if few:
         whose = "" if len(few) == len(found) else f" against {', '.join(dict.fromkeys(d.second for d in few))}"
-        lines.append(f"Too few seeds for a verdict{whose}: {intervals.MIN_SEEDS} of each method are needed; "
-                     "these differences are those of the trained models.")  # fmt: skip
+        lines.append(
+            f"Too few seeds for a verdict{whose}: {intervals.MIN_SEEDS} of each method are needed; "
+            "these differences are those of the trained models."
+        )
     return " ".join(lines)
 
 
 def said(d: Difference, found: list[Difference]) -> str:
     """The verdict as a sentence has it: what `footing` says of all of them is not said in each."""
-    return "" if d.verdict == intervals.FEW_SEEDS and all(e.estimate.over == intervals.MODELS for e in found) else d.verdict
+    return (
+        ""
+        if d.verdict == intervals.FEW_SEEDS and all(e.estimate.over == intervals.MODELS for e in found)
+        else d.verdict
+    )
 
 
-HEAD = ("first", "second", "figure", "label", "first's", "second's", "difference", "low", "high", "p", "p Holm", "p DeLong", "verdict",
-        "exams to decide")  # fmt: skip
+HEAD = (
+    "first",
+    "second",
+    "figure",
+    "label",
+    "first's",
+    "second's",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p Holm",
+    "p DeLong",
+    "verdict",
+    "exams to decide",
+)
 
 
 def cells(d: Difference) -> list[str]:
@@ -142,6 +190,14 @@ def cells(d: Difference) -> list[str]:
         return format(value, form) if math.isfinite(value) else "-"
 
     e = d.estimate
-    return [d.first, d.second, d.figure, d.label, *(number(v, ".3f") for v in d.values),
-            *(number(v, "+.3f") for v in (e.value, e.low, e.high)), *(number(p, ".4f") for p in (e.p, d.adjusted, d.delong)),
-            d.verdict, number(d.needed, ",.0f") if d.verdict == "undecided" else ""]  # fmt: skip
+    return [
+        d.first,
+        d.second,
+        d.figure,
+        d.label,
+        *(number(v, ".3f") for v in d.values),
+        *(number(v, "+.3f") for v in (e.value, e.low, e.high)),
+        *(number(p, ".4f") for p in (e.p, d.adjusted, d.delong)),
+        d.verdict,
+        number(d.needed, ",.0f") if d.verdict == "undecided" else "",
+    ]

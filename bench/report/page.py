@@ -1,4 +1,5 @@
-"""One HTML page that needs nothing beside it: pictures are in it, there is no script and no link to a network. All text is escaped."""
+"""One HTML page that needs nothing beside it: pictures are in it, there is no script and no link to a network. All text
+is escaped."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -7,14 +8,16 @@ from html import escape
 from .plots import DPI
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 76rem; margin: 0 auto; padding: 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
+body { max-width: 76rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; border-top: 1px solid #ccc; padding-top: 0.7rem; }
 p { max-width: 50rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
 .verdict { font-size: 1.2rem; border-left: 5px solid #0072B2; padding-left: 0.8rem; }
 .scroll { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-size: 0.8rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.5rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top; white-space: nowrap; }
+th, td { padding: 0.2rem 0.5rem; text-align: right; vertical-align: top; white-space: nowrap; }
+th, td { border-bottom: 1px solid #ddd; }
 th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid #888; }
 th:first-child, td:first-child { text-align: left; }
 td small { display: block; color: #555; }
@@ -79,8 +82,16 @@ def page(title: str, top: Iterable[str], sections: dict[str, list[str]]) -> str:
     """`top`: what stands above the first section. sections: title -> its parts; one without parts is left out."""
     filled = {name: parts for name, parts in sections.items() if parts}
     links = tag("nav", *(tag("a", escape(name), href=f"#s{k}") for k, name in enumerate(filled)))
-    body = [tag("section", tag("h2", escape(name)), "\n", "\n".join(parts), id=f"s{k}") for k, (name, parts) in enumerate(filled.items())]
-    head = tag("head", '<meta charset="utf-8"/>', '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
-               tag("title", escape(title)), tag("style", STYLE))  # fmt: skip
+    body = [
+        tag("section", tag("h2", escape(name)), "\n", "\n".join(parts), id=f"s{k}")
+        for k, (name, parts) in enumerate(filled.items())
+    ]
+    head = tag(
+        "head",
+        '<meta charset="utf-8"/>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
+        tag("title", escape(title)),
+        tag("style", STYLE),
+    )
     whole = tag("html", head, tag("body", "\n".join(["", tag("h1", escape(title)), *top, links, *body, ""])), lang="en")
     return f"<!DOCTYPE html>\n{whole}\n"

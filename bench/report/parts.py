@@ -1,4 +1,5 @@
-"""The sections of the report: each a function of stored scores to pieces of HTML. `save` stores a figure and returns its picture."""
+"""The sections of the report: each a function of stored scores to pieces of HTML. `save` stores a figure and returns
+its picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,32 +30,66 @@ def methods_table(labels: tuple[str, ...], summed: dict[str, Summary], cost: dic
     def cell(e: intervals.Estimate) -> page.Cell:
         return number(e.value), span(e)
 
-    head = ["method", "seeds", "macro AUC", *(f"AUC {label}" for label in labels), "minority recall", "majority recall", "skill on tune",
-            "training s", "training TFLOP", "exams/s", "parameters"]  # fmt: skip
+    head = [
+        "method",
+        "seeds",
+        "macro AUC",
+        *(f"AUC {label}" for label in labels),
+        "minority recall",
+        "majority recall",
+        "skill on tune",
+        "training s",
+        "training TFLOP",
+        "exams/s",
+        "parameters",
+    ]
     rows = []
     for name, s in summed.items():
         c = cost[name]
-        rows.append([name, str(s.seeds), cell(s.auc[-1]), *map(cell, s.auc[:-1]), cell(s.recall), number(s.kept),
-                     (number(s.skill.value), f"{number(s.skill.low)}-{number(s.skill.high)}" if s.skill.learnt else UNLEARNT),
-                     f"{c['train_seconds']:.0f}", f"{c['train_flops'] / 1e12:.3g}", f"{c['exams_per_s']:.3g}",
-                     f"{c['parameters']:.0f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                str(s.seeds),
+                cell(s.auc[-1]),
+                *map(cell, s.auc[:-1]),
+                cell(s.recall),
+                number(s.kept),
+                (
+                    number(s.skill.value),
+                    f"{number(s.skill.low)}-{number(s.skill.high)}" if s.skill.learnt else UNLEARNT,
+                ),
+                f"{c['train_seconds']:.0f}",
+                f"{c['train_flops'] / 1e12:.3g}",
+                f"{c['exams_per_s']:.3g}",
+                f"{c['parameters']:.0f}",
+            ]
+        )
     return [page.table(head, rows)]
 
 
 def differences(found: list[Difference], save: Save) -> list[str]:
     if not found:
         return []
-    forests = [save(f"forest-{name}", plots_methods.forest([d for d in found if d.figure == figure], title),
-                    f"SSLM less each other method in {title}, paired over the same exams, 95 % interval; verdicts after Holm.")
-               for figure, name, title in ((AUC, "auc", "macro AUC"), (RECALL, "recall", "minority recall"))]  # fmt: skip
-    shown = [k for k, name in enumerate(HEAD) if name not in ("first", "label", "p DeLong")]  # alike, or empty, in every row
+    forests = [
+        save(
+            f"forest-{name}",
+            plots_methods.forest([d for d in found if d.figure == figure], title),
+            f"SSLM less each other method in {title}, paired over the same exams, 95 % interval; verdicts after Holm.",
+        )
+        for figure, name, title in ((AUC, "auc", "macro AUC"), (RECALL, "recall", "minority recall"))
+    ]
+    # alike, or empty, in every row
+    shown = [k for k, name in enumerate(HEAD) if name not in ("first", "label", "p DeLong")]
     rows = [[line[k] for k in shown] for line in ([*HEAD], *map(cells, found))]
     return [page.pictures(*forests), page.table(rows[0], rows[1:])]
 
 
 def principal(summed: dict[str, Summary]) -> list[str]:
-    """The methods whose curves are drawn: SSLM, its control, the best from scratch, ImageNet; others where these are not there."""
-    scratch = sorted((n for n in summed if n.startswith("supervised")), key=lambda n: -np.nan_to_num(summed[n].auc[-1].value))
+    """The methods whose curves are drawn: SSLM, its control, the best from scratch, ImageNet; others where these are
+    not there."""
+    scratch = sorted(
+        (n for n in summed if n.startswith("supervised")), key=lambda n: -np.nan_to_num(summed[n].auc[-1].value)
+    )
     wanted = [n for n in (REFERENCE, "random", *scratch[:1], "imagenet") if n in summed]
     return list(dict.fromkeys([*wanted, *summed]))[:SHOWN]
 
@@ -65,8 +100,10 @@ def curves(draws: dict[str, Draws], summed: dict[str, Summary], save: Save) -> l
     rows: dict[str, list[str]] = {"ROC": [], "PR": []}
     for k, label in enumerate(first.labels):
         truth, scores = first.truth[:, k], {name: draws[name].score[:, :, k] for name in names}
-        areas = {"ROC": {name: summed[name].auc[k].value for name in names},
-                 "PR": {name: precision(truth, scores[name]) for name in names}}  # fmt: skip
+        areas = {
+            "ROC": {name: summed[name].auc[k].value for name in names},
+            "PR": {name: precision(truth, scores[name]) for name in names},
+        }
         for kind, these in rows.items():
             figure = plots_curves.curves(kind, label, truth, scores, areas[kind], weights)
             these.append(save(f"{kind.lower()}-{k + 1}", figure, f"{kind} of {label}"))
@@ -85,20 +122,35 @@ def precision(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def recalls(summed: dict[str, Summary], save: Save) -> list[str]:
-    figure = plots_methods.recalls({name: s.recall for name, s in summed.items()}, {name: s.kept for name, s in summed.items()},
-                                   MAJORITY_RECALL)  # fmt: skip
-    return [page.pictures(save("recall", figure, "Recall of the class that is rarer in training, macro over labels, and of the commoner "
-                               "class, at the threshold that keeps the dotted share of the commoner class on tune."))]  # fmt: skip
+    figure = plots_methods.recalls(
+        {name: s.recall for name, s in summed.items()}, {name: s.kept for name, s in summed.items()}, MAJORITY_RECALL
+    )
+    return [
+        page.pictures(
+            save(
+                "recall",
+                figure,
+                "Recall of the class that is rarer in training, macro over labels, and of the commoner "
+                "class, at the threshold that keeps the dotted share of the commoner class on tune.",
+            )
+        )
+    ]
 
 
 def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save) -> list[str]:
     auc = {name: s.auc[-1] for name, s in summed.items()}
-    kinds = (("train_seconds", "training seconds", "pretext and every learning rate tried included"),
-             ("exams_per_s", "exams per second", "from frames in memory to scores"))  # fmt: skip
+    kinds = (
+        ("train_seconds", "training seconds", "pretext and every learning rate tried included"),
+        ("exams_per_s", "exams per second", "from frames in memory to scores"),
+    )
     figures = []
     for key, unit, more in kinds:
-        figure = plots_methods.against(auc, {name: c[key] for name, c in cost.items()}, unit, lambda name: name.startswith(REFERENCE))
-        figures.append(save(f"auc-{key.replace('_', '-')}", figure, f"Macro AUC against {unit} ({more}), all planes together."))
+        figure = plots_methods.against(
+            auc, {name: c[key] for name, c in cost.items()}, unit, lambda name: name.startswith(REFERENCE)
+        )
+        figures.append(
+            save(f"auc-{key.replace('_', '-')}", figure, f"Macro AUC against {unit} ({more}), all planes together.")
+        )
     return [page.pictures(*figures)]
 
 
@@ -124,12 +176,18 @@ def pretexts(methods: dict[str, list[Scored]], save: Save) -> list[str]:
     for name, seeds in methods.items():
         for plane in seeds[0].records:
             histories = [h for s in seeds if (h := s.records[plane]["pretext"])]
-            if histories and histories not in told.get(plane, {}).values():  # methods that share a pretext tell of it once
+            # methods that share a pretext tell of it once
+            if histories and histories not in told.get(plane, {}).values():
                 told.setdefault(plane, {})[name] = histories
     key = next(iter(methods.values()))[0].key
-    figures = [save(f"pretext-{k + 1}", curve.draw({(key["dataset"], key["preset"], key["protocol"], key["device"], plane): of}),
-                    f"Share of patch sets of tune exams that the pretext names right, {plane}: one line per seed")
-               for k, (plane, of) in enumerate(told.items())]  # fmt: skip
+    figures = [
+        save(
+            f"pretext-{k + 1}",
+            curve.draw({(key["dataset"], key["preset"], key["protocol"], key["device"], plane): of}),
+            f"Share of patch sets of tune exams that the pretext names right, {plane}: one line per seed",
+        )
+        for k, (plane, of) in enumerate(told.items())
+    ]
     return [*map(page.paragraph, learnt(methods)), page.pictures(*figures)] if figures else []
 
 
@@ -141,29 +199,62 @@ def calibration(draws: dict[str, Draws], ensemble: str, save: Save) -> list[str]
     for k, label in enumerate(first.labels):
         before = drawn.score[:, :, k]
         after = np.stack([metrics.calibrated(s, of.operating[plane], k) for s, of in zip(before, drawn.seeds)])
-        figures.append(save(f"calibration-{k + 1}", plots_curves.reliability(label, first.truth[:, k], before, after),
-                            f"Reliability of {name}, {label}"))  # fmt: skip
-    note = (f"Scores of {name} as they are, and after Platt's calibration chosen on tune; areas of points are shares of exams, seeds "
-            f"together. ECE: expected calibration error; on {len(first.truth)} exams a perfect model has some too.")  # fmt: skip
+        figures.append(
+            save(
+                f"calibration-{k + 1}",
+                plots_curves.reliability(label, first.truth[:, k], before, after),
+                f"Reliability of {name}, {label}",
+            )
+        )
+    note = (
+        f"Scores of {name} as they are, and after Platt's calibration chosen on tune; areas of points are shares of "
+        f"exams, seeds "
+        f"together. ECE: expected calibration error; on {len(first.truth)} exams a perfect model has some too."
+    )
     return [page.paragraph(note), page.pictures(*figures)]
 
 
 def data(first: Scored, exams: ExamSet | None, save: Save) -> list[str]:
     if exams is None:
-        return [page.paragraph("Neither frames nor a jigsaw are shown: the data's folder was not at hand (report --data FOLDER names it).")]
+        return [
+            page.paragraph(
+                "Neither frames nor a jigsaw are shown: the data's folder was not at hand (report --data FOLDER "
+                "names it)."
+            )
+        ]
     plane, record = list(first.records.items())[-1]
     size, settings = record["settings"]["frame"], record["settings"]["jigsaw"]
-    config = JigsawConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
-    sample = save("jigsaw", plots_frames.jigsaw(exams, plane, size, config), f"The pretext (trained on other exams): a {plane} frame; its "
-                  "patches augmented and permuted, the class being the permutation; the same patches put back", wide=True)  # fmt: skip
-    sheet = save("frames", plots_frames.sheet(exams, size), f"Middle frames of reported exams at {size} x {size}; ids and positive labels",
-                 wide=True)  # fmt: skip
-    return [page.paragraph("Pictures of the data: whoever passes this page on passes them on too."), page.pictures(sample, sheet)]
+    config = JigsawConfig(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    )
+    sample = save(
+        "jigsaw",
+        plots_frames.jigsaw(exams, plane, size, config),
+        f"The pretext (trained on other exams): a {plane} frame; its "
+        "patches augmented and permuted, the class being the permutation; the same patches put back",
+        wide=True,
+    )
+    sheet = save(
+        "frames",
+        plots_frames.sheet(exams, size),
+        f"Middle frames of reported exams at {size} x {size}; ids and positive labels",
+        wide=True,
+    )
+    return [
+        page.paragraph("Pictures of the data: whoever passes this page on passes them on too."),
+        page.pictures(sample, sheet),
+    ]
 
 
 def explanations(folders: list[Path]) -> list[str]:
     found = [path for folder in folders for path in folder.rglob("explain*.png")]
     found.sort(key=lambda path: (len(path.name), path))  # galleries of a cell first
-    shown = [page.picture(path.read_bytes(), f"{path.parent.name}: {path.stem}", wide=True) for path in found[:EXPLAINED]]
-    more = [page.paragraph(f"{len(found) - EXPLAINED} more lie beside the stored scores.")] if len(found) > EXPLAINED else []
+    shown = [
+        page.picture(path.read_bytes(), f"{path.parent.name}: {path.stem}", wide=True) for path in found[:EXPLAINED]
+    ]
+    more = (
+        [page.paragraph(f"{len(found) - EXPLAINED} more lie beside the stored scores.")]
+        if len(found) > EXPLAINED
+        else []
+    )
     return [page.pictures(*shown), *more] if shown else []

@@ -8,7 +8,8 @@ DPI = 144
 
 
 def new_figure(width: float = 4, height: float = 3.2, rows: int = 1, columns: int = 1, **more):
-    """A figure of `rows` x `columns` axes, in inches; 4 wide it is legible on a telephone too. Returns (figure, axes [rows, columns])."""
+    """A figure of `rows` x `columns` axes, in inches; 4 wide it is legible on a telephone too. Returns (figure, axes
+    [rows, columns])."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

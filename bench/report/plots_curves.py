@@ -24,7 +24,8 @@ def _counts(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[
 
 
 def roc(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sensitivity at each false-positive rate of GRID on each resample: [R, G]. truth, score: [E]; weights: counts [R, E].
+    """Sensitivity at each false-positive rate of GRID on each resample: [R, G]. truth, score: [E]; weights: counts [R,
+    E].
 
     Where the curve stands upright, its upper end.
     """
@@ -33,7 +34,8 @@ def roc(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray
 
 
 def precision(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Precision at the first threshold that reaches each recall of GRID (as average precision counts it): [R, G], at recall 0 NaN."""
+    """Precision at the first threshold that reaches each recall of GRID (as average precision counts it): [R, G], at
+    recall 0 NaN."""
     found, wrong = _counts(truth, score, weights)
     out = np.full((len(weights), len(GRID)), np.nan)
     for row, f, w in zip(out, found, wrong):
@@ -55,8 +57,16 @@ def band(curve: CURVE, truth: np.ndarray, score: np.ndarray, weights: np.ndarray
     return np.stack([drawn[0], *np.percentile(drawn[1:], (2.5, 97.5), axis=0)])
 
 
-def curves(kind: str, label: str, truth: np.ndarray, scores: dict[str, np.ndarray], areas: dict[str, float], weights: np.ndarray):
-    """One figure of `kind` ROC or PR: a band per method. scores: method -> [S, E]; areas: method -> the figure in the legend."""
+def curves(
+    kind: str,
+    label: str,
+    truth: np.ndarray,
+    scores: dict[str, np.ndarray],
+    areas: dict[str, float],
+    weights: np.ndarray,
+):
+    """One figure of `kind` ROC or PR: a band per method. scores: method -> [S, E]; areas: method -> the figure in the
+    legend."""
     figure, ((ax,),) = new_figure(height=3.9)
     curve, area = (roc, "AUC") if kind == "ROC" else (precision, "average precision")
     for (name, score), colour, style in zip(scores.items(), COLOURS, ("-", "--", "-.", ":")):
@@ -85,13 +95,17 @@ def curves(kind: str, label: str, truth: np.ndarray, scores: dict[str, np.ndarra
 
 
 def reliability(label: str, truth: np.ndarray, before: np.ndarray, after: np.ndarray):
-    """Share of positives against the mean score of each bin, seeds together, as scored and after calibration; [S, E] each.
+    """Share of positives against the mean score of each bin, seeds together, as scored and after calibration; [S, E]
+    each.
 
     The bins are those of the expected calibration error; the area of a point is its share of the exams.
     """
     figure, ((ax,),) = new_figure(height=3.9)
     ax.plot([0, 1], [0, 1], color=GRAY, lw=0.8)
-    for score, colour, marker, name in ((before, COLOURS[1], "s", "as scored"), (after, COLOURS[0], "o", "calibrated on tune")):
+    for score, colour, marker, name in (
+        (before, COLOURS[1], "s", "as scored"),
+        (after, COLOURS[0], "o", "calibrated on tune"),
+    ):
         if not np.isfinite(score).all():
             ax.plot([], [], marker, color=colour, label=f"{name}: undefined")
             continue
@@ -114,5 +128,12 @@ def reliability(label: str, truth: np.ndarray, before: np.ndarray, after: np.nda
 
 def _legend(figure, ax, title: str | None = None) -> None:
     """Below the axes: no corner of them is free of curves for sure."""
-    figure.legend(*ax.get_legend_handles_labels(), title=title, title_fontsize=8, loc="outside lower center", ncols=2, frameon=False,
-                  fontsize=8)  # fmt: skip
+    figure.legend(
+        *ax.get_legend_handles_labels(),
+        title=title,
+        title_fontsize=8,
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )

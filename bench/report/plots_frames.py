@@ -1,4 +1,5 @@
-"""Pictures of the data: frames of a few exams in every plane, and one frame as the jigsaw makes a training sample of it."""
+"""Pictures of the data: frames of a few exams in every plane, and one frame as the jigsaw makes a training sample of
+it."""
 
 import numpy as np
 import torch

@@ -1,4 +1,5 @@
-"""Plots of methods beside each other: differences, recalls, and AUC against cost. Undefined figures leave their row empty and say so."""
+"""Plots of methods beside each other: differences, recalls, and AUC against cost. Undefined figures leave their row
+empty and say so."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +43,8 @@ def forest(found: list[Difference], title: str):
 
 
 def recalls(found: dict[str, Estimate], kept: dict[str, float], target: float):
-    """Minority recall with its interval beside the majority recall; `target`, dotted: what the threshold keeps of the majority on tune."""
+    """Minority recall with its interval beside the majority recall; `target`, dotted: what the threshold keeps of the
+    majority on tune."""
     figure, ((ax,),) = new_figure(height=1.2 + 1.3 * ROW * len(found))
     _rows(ax, list(found))
     for row, (name, e) in enumerate(found.items()):
@@ -60,7 +62,8 @@ def recalls(found: dict[str, Estimate], kept: dict[str, float], target: float):
 
 
 def against(auc: dict[str, Estimate], cost: dict[str, float], unit: str, own: Callable[[str], bool]):
-    """Macro AUC against what it costs. Names stand in one column with a line to their points; those of `own` in another colour."""
+    """Macro AUC against what it costs. Names stand in one column with a line to their points; those of `own` in another
+    colour."""
     names = sorted((n for n, e in auc.items() if math.isfinite(e.value) and cost[n] > 0), key=lambda n: -auc[n].value)
     figure, ((ax,),) = new_figure(height=max(3.2, 1 + 0.19 * len(names)))
     ax.set_xlabel(unit, fontsize=9)
@@ -83,8 +86,24 @@ def against(auc: dict[str, Estimate], cost: dict[str, float], unit: str, own: Ca
     places = np.linspace(0.98, 0.02, len(names)) if len(names) > 1 else [0.5]
     for name, place in zip(names, places):
         colour, e = (COLOURS[1] if own(name) else COLOURS[0]), auc[name]
-        ax.errorbar(cost[name], e.value, [[e.value - e.low], [e.high - e.value]], fmt="D" if own(name) else "o", ms=5, lw=1, color=colour)
-        ax.annotate(literal(f"{name} {number(e.value)}"), (cost[name], e.value), xytext=(1.06, place), textcoords="axes fraction",
-                    va="center", fontsize=8, color=colour, annotation_clip=False,
-                    arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "lw": 0.7, "relpos": (0, 0.5)})  # fmt: skip
+        ax.errorbar(
+            cost[name],
+            e.value,
+            [[e.value - e.low], [e.high - e.value]],
+            fmt="D" if own(name) else "o",
+            ms=5,
+            lw=1,
+            color=colour,
+        )
+        ax.annotate(
+            literal(f"{name} {number(e.value)}"),
+            (cost[name], e.value),
+            xytext=(1.06, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "lw": 0.7, "relpos": (0, 0.5)},
+        )
     return figure

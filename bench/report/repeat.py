@@ -20,10 +20,16 @@ def parts(methods: dict[str, list[Scored]]) -> list[str]:
         for environment in dict.fromkeys(tuple(r["environment"].items()) for s in seeds for r in s.records.values()):
             where.setdefault(environment, []).append(name)
     rows = [[", ".join(names), *(value for _, value in environment)] for environment, names in where.items()]
-    of = f"preset {first.key['preset']} with {first.key['variant']}" if first.key["variant"] else f"preset {first.key['preset']}"
+    of = (
+        f"preset {first.key['preset']} with {first.key['variant']}"
+        if first.key["variant"]
+        else f"preset {first.key['preset']}"
+    )
     return [
         page.table(["methods", *dict(next(iter(where)))], rows),
-        page.paragraph(f"From a clone of the suite{', with DATA in place of the folder of exams' if wants_data(first) else ''}:"),
+        page.paragraph(
+            f"From a clone of the suite{', with DATA in place of the folder of exams' if wants_data(first) else ''}:"
+        ),
         page.code("\n".join(commands(methods, first))),
         page.paragraph(f"Settings of {of}:"),
         page.code("\n".join(settings(first)), "columns"),
@@ -52,16 +58,34 @@ def commands(methods: dict[str, list[Scored]], first: Scored) -> list[str]:
         if commits != at:
             at = commits
             lines += [*map(checkout, commits), "make .venv/made"]
-        lines.append(command("run", "--preset", first.key["preset"], *data, "--methods", ",".join(names), "--planes", ",".join(planes),
-                             "--seeds", ",".join(map(str, seeds)), "--protocol", first.key["protocol"], "--device", first.key["device"],
-                             *(["--set", variant] if variant else [])))  # fmt: skip
+        lines.append(
+            command(
+                "run",
+                "--preset",
+                first.key["preset"],
+                *data,
+                "--methods",
+                ",".join(names),
+                "--planes",
+                ",".join(planes),
+                "--seeds",
+                ",".join(map(str, seeds)),
+                "--protocol",
+                first.key["protocol"],
+                "--device",
+                first.key["device"],
+                *(["--set", variant] if variant else []),
+            )
+        )
     return [*lines, command("report", *methods, "--of", ",".join(first.key[name] for name in GROUP), *data)]
 
 
 def checkout(commit: str) -> str:
     if not commit:
         return "# the commit is not known: the suite was no git checkout"
-    return f"git checkout {commit.rstrip('+')}{'   # and changes that were not committed' if commit.endswith('+') else ''}"
+    return (
+        f"git checkout {commit.rstrip('+')}{'   # and changes that were not committed' if commit.endswith('+') else ''}"
+    )
 
 
 def command(*words: str) -> str:

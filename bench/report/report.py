@@ -15,7 +15,9 @@ from .differences import Draws
 from .table import REFERENCE, spent, summaries
 
 
-def write(draws: dict[str, Draws], ensemble: str, folder: Path, exams: ExamSet | None = None, notes: tuple[str, ...] = ()) -> Path:
+def write(
+    draws: dict[str, Draws], ensemble: str, folder: Path, exams: ExamSet | None = None, notes: tuple[str, ...] = ()
+) -> Path:
     """The report on stored methods, as `differences.drawn` has them, into `folder`; the path of its page.
 
     exams: the reported exams, to show frames of; notes: lines below the verdict.
@@ -40,7 +42,9 @@ def write(draws: dict[str, Draws], ensemble: str, folder: Path, exams: ExamSet |
         "Pretext": parts.pretexts(methods, save),
         "Calibration": parts.calibration(draws, ensemble, save),
         "The data": parts.data(first, exams, save),
-        "Explanations": parts.explanations([folder for seeds in methods.values() for s in seeds for folder in s.folders]),
+        "Explanations": parts.explanations(
+            [folder for seeds in methods.values() for s in seeds for folder in s.folders]
+        ),
         "To repeat it": repeat.parts(methods),
     }
     lines = [*([differences.footing(found, len(first.truth))] if found else []), *notes, about(methods, first)]
@@ -57,7 +61,11 @@ def home(first: Scored) -> Path:
 
 def default_folder(first: Scored, out: Path) -> Path:
     """OUT/DATA/report-PRESET, and what else tells comparisons apart. Where `out` is a folder within DATA, in that."""
-    more = [first.key[name] for name, usual in (("protocol", PROTOCOLS[0]), ("variant", ""), ("device", "cpu")) if first.key[name] != usual]
+    more = [
+        first.key[name]
+        for name, usual in (("protocol", PROTOCOLS[0]), ("variant", ""), ("device", "cpu"))
+        if first.key[name] != usual
+    ]
     inside = home(first).resolve().is_relative_to(out.resolve())
     return (home(first) if inside else out) / "-".join(["report", first.key["preset"], *more])
 
@@ -65,7 +73,10 @@ def default_folder(first: Scored, out: Path) -> Path:
 def about(methods: dict[str, list[Scored]], first: Scored) -> str:
     key, seeds = first.key, sorted({s.key["seed"] for of in methods.values() for s in of})
     fit = next(iter(first.records.values()))["fit_exams"]
-    text = (f"Data {key['dataset']}, digest {key['digest']}; preset {key['preset']}, protocol {key['protocol']}, device {key['device']}; "
-            f"planes {', '.join(first.records)}; labels {', '.join(first.labels)}; seeds {', '.join(map(str, seeds))}; "
-            f"{fit} exams to fit, {len(first.tune_truth)} to tune, {len(first.truth)} reported.")  # fmt: skip
+    text = (
+        f"Data {key['dataset']}, digest {key['digest']}; preset {key['preset']}, protocol {key['protocol']}, device "
+        f"{key['device']}; "
+        f"planes {', '.join(first.records)}; labels {', '.join(first.labels)}; seeds {', '.join(map(str, seeds))}; "
+        f"{fit} exams to fit, {len(first.tune_truth)} to tune, {len(first.truth)} reported."
+    )
     return text if key["protocol"] == PROTOCOLS[0] else f"{text} Protocol {key['protocol']}: {FLATTERS}."

@@ -43,8 +43,14 @@ def read(path: Path) -> tuple[list[dict], str]:
             stored = list(csv.DictReader(file))
         if not stored or set(stored[0]) != set(COLUMNS):
             raise ValueError("another header")
-        table = [{name: float(cell or "nan") if name in numbers else cell for name, cell in row.items() if cell or name != "against"}
-                 for row in stored]  # fmt: skip
+        table = [
+            {
+                name: float(cell or "nan") if name in numbers else cell
+                for name, cell in row.items()
+                if cell or name != "against"
+            }
+            for row in stored
+        ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not a study's table ({error}); run `python -m bench ablate` again") from None
     return table, next((row["label"] for row in table if "against" in row), MACRO)
@@ -52,6 +58,7 @@ def read(path: Path) -> tuple[list[dict], str]:
 
 def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]], list[str]]:
     """Of the rows of label `shown`: head, lines, and the reasons of what is empty."""
+
     def span(row: dict, figure: str) -> str:
         low, high = row[f"{figure}_low"], row[f"{figure}_high"]
         return "" if math.isnan(low) else f"{number(low)}-{number(high)}"
@@ -63,20 +70,53 @@ def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]],
         if math.isnan(value):
             return ["-", "undefined"]
         verdict = row[f"{figure}_verdict"]  # too few seeds: said once, below
-        return [f"{value:+.3f}" + f" [{low:+.3f}, {high:+.3f}]" * math.isfinite(low), "" if verdict == intervals.FEW_SEEDS else verdict]
+        return [
+            f"{value:+.3f}" + f" [{low:+.3f}, {high:+.3f}]" * math.isfinite(low),
+            "" if verdict == intervals.FEW_SEEDS else verdict,
+        ]
 
     recall = RECALL if shown == MACRO else f"{shown} {RECALL}"
-    head = ["level", "method", "seeds", "draws", f"{shown} {AUC}", "95 %", recall, "95 %", "against", "AUC differs by", "verdict",
-            "recall differs by", "verdict"]  # fmt: skip
+    head = [
+        "level",
+        "method",
+        "seeds",
+        "draws",
+        f"{shown} {AUC}",
+        "95 %",
+        recall,
+        "95 %",
+        "against",
+        "AUC differs by",
+        "verdict",
+        "recall differs by",
+        "verdict",
+    ]
     mine = [row for row in table if row["label"] == shown]
-    lines = [[row["level"], row["method"], str(row["seeds"]), str(row["draws"]), number(row["auc"]), span(row, "auc"),
-              number(row["minority_recall"]), span(row, "minority_recall"), row.get("against", ""), *against(row, "auc"),
-              *against(row, "minority_recall")] for row in mine]  # fmt: skip
+    lines = [
+        [
+            row["level"],
+            row["method"],
+            str(row["seeds"]),
+            str(row["draws"]),
+            number(row["auc"]),
+            span(row, "auc"),
+            number(row["minority_recall"]),
+            span(row, "minority_recall"),
+            row.get("against", ""),
+            *against(row, "auc"),
+            *against(row, "minority_recall"),
+        ]
+        for row in mine
+    ]
     return head, lines, list(dict.fromkeys(f"{row['level']}: {row['reason']}" for row in mine if row["reason"]))
 
 
 def printed(table: list[dict], shown: str, markdown: bool = False) -> str:
     """The rows of label `shown` as text or as a markdown table, and below it the reasons of what is empty."""
     head, lines, reasons = laid_out(table, shown)
-    rows = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)] if markdown else aligned(head, lines)
+    rows = (
+        [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
+        if markdown
+        else aligned(head, lines)
+    )
     return "\n".join([*rows, *([""] if reasons else []), *reasons])

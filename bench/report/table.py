@@ -1,4 +1,5 @@
-"""The table that a run prints: methods by figures, seed means of the planes' ensemble, and what the comparison decided."""
+"""The table that a run prints: methods by figures, seed means of the planes' ensemble, and what the comparison
+decided."""
 
 import math
 from dataclasses import dataclass
@@ -29,24 +30,53 @@ class Summary:
 
 def summaries(draws: dict[str, Draws]) -> dict[str, Summary]:
     first = next(iter(draws.values())).seeds[0]
-    return {name: Summary(len(d.seeds), tuple(d.interval(AUC, k) for k in range(len(first.labels) + 1)), d.interval(RECALL, -1), d.kept,
-                          d.skill) for name, d in draws.items()}  # fmt: skip
+    return {
+        name: Summary(
+            len(d.seeds),
+            tuple(d.interval(AUC, k) for k in range(len(first.labels) + 1)),
+            d.interval(RECALL, -1),
+            d.kept,
+            d.skill,
+        )
+        for name, d in draws.items()
+    }
 
 
 def table(draws: dict[str, Draws]) -> str:
     """Text: the table, and a sentence per method on its difference from SSLM. draws: of compare.drawn."""
     methods = {name: d.seeds for name, d in draws.items()}
     first = next(iter(methods.values()))[0]
-    head = ["method", "seeds", "macro AUC", "95 %", *(f"AUC {label}" for label in first.labels), "minority recall", "95 %", "(majority)",
-            "skill"]  # fmt: skip
+    head = [
+        "method",
+        "seeds",
+        "macro AUC",
+        "95 %",
+        *(f"AUC {label}" for label in first.labels),
+        "minority recall",
+        "95 %",
+        "(majority)",
+        "skill",
+    ]
     lines = []
     summed = summaries(draws)
     for name, s in summed.items():
         *labels, macro = s.auc
-        lines.append([name, str(s.seeds), number(macro.value), span(macro), *(number(a.value) for a in labels),
-                      number(s.recall.value), span(s.recall), f"({number(s.kept)})",
-                      number(s.skill.value) if s.skill.learnt else UNLEARNT])  # fmt: skip
-    return "\n".join([*aligned(head, lines), "", *scarce(summed, first), *learnt(methods), *decided(draws, len(first.truth))])
+        lines.append(
+            [
+                name,
+                str(s.seeds),
+                number(macro.value),
+                span(macro),
+                *(number(a.value) for a in labels),
+                number(s.recall.value),
+                span(s.recall),
+                f"({number(s.kept)})",
+                number(s.skill.value) if s.skill.learnt else UNLEARNT,
+            ]
+        )
+    return "\n".join(
+        [*aligned(head, lines), "", *scarce(summed, first), *learnt(methods), *decided(draws, len(first.truth))]
+    )
 
 
 def span(e: intervals.Estimate) -> str:
@@ -61,11 +91,21 @@ def scarce(summed: dict[str, Summary], first: Scored) -> list[str]:
         return []
     of_class = intervals.exams_behind(first.truth)
     named = [f"{label} ({n})" for label, n in zip(first.labels, of_class) if n < intervals.MIN_EXAMS]
-    parts = [f"too few reported exams of a class: {', '.join(named)}; {intervals.MIN_EXAMS} are needed for a verdict"] if named else []
+    parts = (
+        [f"too few reported exams of a class: {', '.join(named)}; {intervals.MIN_EXAMS} are needed for a verdict"]
+        if named
+        else []
+    )
     majority = (first.tune_truth != first.minority).sum(axis=0)
     named = [f"{label} ({n})" for label, n in zip(first.labels, majority) if n < intervals.MIN_TUNE]
-    parts += [f"too few tune exams of the commoner class for an interval of recall: {', '.join(named)}; {intervals.MIN_TUNE} are needed"
-              ] if named else []  # fmt: skip
+    parts += (
+        [
+            f"too few tune exams of the commoner class for an interval of recall: {', '.join(named)}; "
+            f"{intervals.MIN_TUNE} are needed"
+        ]
+        if named
+        else []
+    )
     text = "; ".join(parts)
     return [f"{text[:1].upper()}{text[1:]}."]
 
@@ -73,7 +113,10 @@ def scarce(summed: dict[str, Summary], first: Scored) -> list[str]:
 def spent(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, dict[str, float]]:
     """What each method costs, all planes together, as a mean over seeds."""
     rows = {name: [s.costs(s.shown(ensemble)) for s in seeds] for name, seeds in methods.items()}
-    return {name: {key: float(np.mean([row[key] for row in of])) for key in (*COSTS, "train_seconds")} for name, of in rows.items()}
+    return {
+        name: {key: float(np.mean([row[key] for row in of])) for key in (*COSTS, "train_seconds")}
+        for name, of in rows.items()
+    }
 
 
 def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
@@ -81,9 +124,18 @@ def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
     head = ["method", "parameters", "trainable", "training s", "training TFLOP", "GFLOP/exam", "exams/s", "peak MB"]
     lines = []
     for name, mean in spent(methods, ensemble).items():
-        lines.append([name, f"{mean['parameters']:.0f}", f"{mean['trainable']:.0f}", f"{mean['train_seconds']:.0f}",
-                      f"{mean['train_flops'] / 1e12:.3g}", f"{mean['flops_per_exam'] / 1e9:.3g}", f"{mean['exams_per_s']:.3g}",
-                      f"{mean['peak_mb']:.0f}"])  # fmt: skip
+        lines.append(
+            [
+                name,
+                f"{mean['parameters']:.0f}",
+                f"{mean['trainable']:.0f}",
+                f"{mean['train_seconds']:.0f}",
+                f"{mean['train_flops'] / 1e12:.3g}",
+                f"{mean['flops_per_exam'] / 1e9:.3g}",
+                f"{mean['exams_per_s']:.3g}",
+                f"{mean['peak_mb']:.0f}",
+            ]
+        )
     return "\n".join(aligned(head, lines))
 
 
@@ -96,14 +148,17 @@ def learnt(methods: dict[str, list[Scored]]) -> list[str]:
         if accuracy and accuracy not in told:  # methods that share a pretext tell of it once
             told.append(accuracy)
             classes = costs[0]["pretext_classes"]
-            lines.append(f"Pretext of {name}, on exams it was not trained on: {np.mean(accuracy):.1%} right "
-                         f"({min(accuracy):.1%} to {max(accuracy):.1%} over planes and seeds; "
-                         f"chance {1 / classes:.1%}: {classes} classes).")  # fmt: skip
+            lines.append(
+                f"Pretext of {name}, on exams it was not trained on: {np.mean(accuracy):.1%} right "
+                f"({min(accuracy):.1%} to {max(accuracy):.1%} over planes and seeds; "
+                f"chance {1 / classes:.1%}: {classes} classes)."
+            )
     return lines
 
 
 def decided(draws: dict[str, Draws], exams: int) -> list[str]:
-    """One sentence per opponent of SSLM: the paired difference in macro AUC and minority recall, and the verdict after Holm."""
+    """One sentence per opponent of SSLM: the paired difference in macro AUC and minority recall, and the verdict after
+    Holm."""
     if REFERENCE not in draws or len(draws) < 2:
         return []
     found = differences(draws, REFERENCE, (MACRO,))
@@ -118,7 +173,11 @@ def decided(draws: dict[str, Draws], exams: int) -> list[str]:
                 parts.append(f"{figure} undefined on these exams")
                 continue
             verdict = said(d, found)
-            text = f"{figure} {e.value:+.3f}" + f" [{e.low:+.3f}, {e.high:+.3f}]" * math.isfinite(e.low) + f": {verdict}" * bool(verdict)
+            text = (
+                f"{figure} {e.value:+.3f}"
+                + f" [{e.low:+.3f}, {e.high:+.3f}]" * math.isfinite(e.low)
+                + f": {verdict}" * bool(verdict)
+            )
             if d.unlearnt:
                 text += f", {d.unlearnt} did not learn"
             if d.verdict == "undecided" and math.isfinite(d.needed):

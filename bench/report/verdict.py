@@ -8,34 +8,52 @@ from .differences import AUC, NO_VERDICT, RECALL, Difference
 from .table import REFERENCE, Summary
 
 SAYS = {  # of a verdict; {}: the other methods
-    "better": "better than {}", "worse": "worse than {}", "undecided": "not significantly different from {}",
+    "better": "better than {}",
+    "worse": "worse than {}",
+    "undecided": "not significantly different from {}",
     "undefined": "not comparable with {}",
     NO_VERDICT: "given no verdict against {} (one of the two did not learn)",
     FEW_EXAMS: "given no verdict against {} (too few exams of a class)",
     FEW_SEEDS: "given no verdict against {} (too few seeds)",
     STILL: "given no verdict against {} (no resample differs)",
-}  # fmt: skip
+}
 NAMED = 5  # methods at most in one list
 FIGURES = {AUC: "macro AUC", RECALL: "minority recall"}
 
 
 def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str:
-    """summaries: of every method; found: SSLM against every other one, macro, empty where there is no such comparison."""
+    """summaries: of every method; found: SSLM against every other one, macro, empty where there is no such
+    comparison."""
     if found:
         own = summaries[found[0].first]
         said = {d.verdict for d in found}
         if FEW_SEEDS in said and said <= {FEW_SEEDS, "undefined"}:
-            return (f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of {interval(own.recall)}. "
-                    "Too few seeds for a verdict on the methods.")  # fmt: skip
-        auc, recall = (_clause(of, [d for d in found if d.figure == figure]) for of, figure in ((own.auc[-1], AUC), (own.recall, RECALL)))
-        return f"{auc}. {recall}; its thresholds keep {number(own.kept)} of the majority, the others' {kept(summaries, found)}."
+            return (
+                f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of "
+                f"{interval(own.recall)}. "
+                "Too few seeds for a verdict on the methods."
+            )
+        auc, recall = (
+            _clause(of, [d for d in found if d.figure == figure])
+            for of, figure in ((own.auc[-1], AUC), (own.recall, RECALL))
+        )
+        return (
+            f"{auc}. {recall}; its thresholds keep {number(own.kept)} of the majority, the others' "
+            f"{kept(summaries, found)}."
+        )
     if REFERENCE in summaries:
         own = summaries[REFERENCE]
-        return (f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of {interval(own.recall)}. "
-                "No other method is stored beside it, so nothing is compared.")  # fmt: skip
+        return (
+            f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of {interval(own.recall)}. "
+            "No other method is stored beside it, so nothing is compared."
+        )
     defined = {name: s.auc[-1] for name, s in summaries.items() if not math.isnan(s.auc[-1].value)}
     best = max(defined, key=lambda name: defined[name].value, default=None)
-    tail = f"{best} has the highest {FIGURES[AUC]}, {interval(defined[best])}." if best else f"No method's {FIGURES[AUC]} is defined."
+    tail = (
+        f"{best} has the highest {FIGURES[AUC]}, {interval(defined[best])}."
+        if best
+        else f"No method's {FIGURES[AUC]} is defined."
+    )
     return f"SSLM is not among the methods ({', '.join(summaries)}), so nothing is said about it. {tail}"
 
 
@@ -47,14 +65,20 @@ def kept(summaries: dict[str, Summary], found: list[Difference]) -> str:
 
 def _clause(own: Estimate, found: list[Difference]) -> str:
     by_verdict = {verdict: [d.second for d in found if d.verdict == verdict] for verdict in SAYS}
-    said = joined([SAYS[verdict].format(those(names, len(found))) for verdict, names in by_verdict.items() if names], ", and ")
+    said = joined(
+        [SAYS[verdict].format(those(names, len(found))) for verdict, names in by_verdict.items() if names], ", and "
+    )
     return f"In {FIGURES[found[0].figure]} SSLM ({interval(own)}) is {said}"
 
 
 def those(names: list[str], others: int) -> str:
     if len(names) <= NAMED:
         return joined(names)
-    return f"each of the {others} others" if len(names) == others else joined([*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
+    return (
+        f"each of the {others} others"
+        if len(names) == others
+        else joined([*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
+    )
 
 
 def few(names: list[str], what: str) -> str:

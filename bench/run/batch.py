@@ -19,5 +19,7 @@ def by_method(jobs: list[Job], done: list[Job]) -> dict[str, list[Scored]]:
     for method in dict.fromkeys(job.method for job in jobs):
         mine = [job for job in jobs if job.method == method]
         if all(job in done for job in mine):
-            scored[method] = [Scored([j.folder for j in mine if j.seed == seed]) for seed in dict.fromkeys(j.seed for j in mine)]
+            scored[method] = [
+                Scored([j.folder for j in mine if j.seed == seed]) for seed in dict.fromkeys(j.seed for j in mine)
+            ]
     return scored

@@ -1,4 +1,5 @@
-"""One cell (method, variant, plane, seed) -> OUT/<id>/{run.json, scores.csv, model.pt}. A finished cell has its run.json, written last."""
+"""One cell (method, variant, plane, seed) -> OUT/<id>/{run.json, scores.csv, model.pt}. A finished cell has its
+run.json, written last."""
 
 import contextlib
 import dataclasses
@@ -50,15 +51,26 @@ def run(job: Job, progress: Progress) -> float:
         if job.anew:
             drop_leftovers(job.folder)
     # named after the settings: what a killed run of other settings has left is not in the way
-    resume = Resume(job.folder / f"downstream-{job.config()}.ckpt", identity(job) | {"method": job.method, "config": job.config()})
+    resume = Resume(
+        job.folder / f"downstream-{job.config()}.ckpt", identity(job) | {"method": job.method, "config": job.config()}
+    )
     packed = job.home / "frames"
     store = joined([frames_of(packed, exams, job, progress) for exams in dataset.sets]).to(device, job.store)
     truth = torch.from_numpy(np.concatenate([exams.truth for exams in dataset.sets])).to(device, torch.float32)
     watch = Watch(progress)
-    cell = Cell(config, store, truth, torch.tensor(dataset.fit), torch.tensor(dataset.tune), job.seed, watch, resume,
-                Cache(job.home / "features", job.cache, job.frames()),
-                lambda name, train: shared_encoder(job, config, name, train),
-                shown=(torch.from_numpy(dataset.labelled), torch.from_numpy(dataset.judged)))  # fmt: skip
+    cell = Cell(
+        config,
+        store,
+        truth,
+        torch.tensor(dataset.fit),
+        torch.tensor(dataset.tune),
+        job.seed,
+        watch,
+        resume,
+        Cache(job.home / "features", job.cache, job.frames()),
+        lambda name, train: shared_encoder(job, config, name, train),
+        shown=(torch.from_numpy(dataset.labelled), torch.from_numpy(dataset.judged)),
+    )
     full = ""
     try:
         outcome = METHODS[job.method](cell)
@@ -74,7 +86,9 @@ def run(job: Job, progress: Progress) -> float:
     seen = reported
     if outcome.model.frozen:  # cells that share an encoder share these maps too
         content = code(job.frames(), "reported", dataset.reported.ids)
-        seen = Features(outcome.model.backbone, reported, everyone, config.downstream.dtype, replace(cell.cache, content=content))
+        seen = Features(
+            outcome.model.backbone, reported, everyone, config.downstream.dtype, replace(cell.cache, content=content)
+        )
     scores = predict(outcome.model, seen, everyone, config.clip, config.downstream, job.seed)
     if not ranks.first():
         return time.monotonic() - began
@@ -93,7 +107,8 @@ def run(job: Job, progress: Progress) -> float:
         "pretext": outcome.pretext,
         "pretext_classes": outcome.classes,
         "seconds": outcome.seconds | {"train": sum(outcome.seconds.values())},
-        "cost": prediction(outcome.model, reported, config.clip, config.downstream) | {"train_flops": training_flops(cell, outcome)},
+        "cost": prediction(outcome.model, reported, config.clip, config.downstream)
+        | {"train_flops": training_flops(cell, outcome)},
         "environment": environment(device),
         "ranks": ranks.world(),
         "store": "stream" if store.streamed else "resident",
@@ -118,8 +133,11 @@ def identity(job: Job) -> dict:
     return {"data": job.dataset.digest, "plane": job.plane, "seed": job.seed, "device": job.device}
 
 
-def shared_encoder(job: Job, config: SSLMConfig, name: str, train: Callable[[Resume], Pretrained]) -> tuple[Pretrained, float]:
-    """The encoder of pretext `name`, and the seconds of its training: by whichever cell wants it first; the others wait and load it."""
+def shared_encoder(
+    job: Job, config: SSLMConfig, name: str, train: Callable[[Resume], Pretrained]
+) -> tuple[Pretrained, float]:
+    """The encoder of pretext `name`, and the seconds of its training: by whichever cell wants it first; the others wait
+    and load it."""
     path = job.home / "encoders" / f"{name}-{job.plane}-s{job.seed}-{job.device}-{job.pretext()}.pt"
     resume = Resume(path.with_suffix(".ckpt"), identity(job) | {"pretext": job.pretext()})
     with locked(path.with_suffix(".lock")) if ranks.first() else contextlib.nullcontext():
@@ -132,29 +150,51 @@ def shared_encoder(job: Job, config: SSLMConfig, name: str, train: Callable[[Res
         result = train(resume)
         seconds = time.monotonic() - began + result.spent
         if ranks.first():
-            save(path, {"encoder": result.encoder.state_dict(), "history": result.history, "seconds": seconds, "task": result.task,
-                        "config": json.dumps(dataclasses.asdict(config))})  # fmt: skip
+            save(
+                path,
+                {
+                    "encoder": result.encoder.state_dict(),
+                    "history": result.history,
+                    "seconds": seconds,
+                    "task": result.task,
+                    "config": json.dumps(dataclasses.asdict(config)),
+                },
+            )
             resume.path.unlink(missing_ok=True)
         return result, seconds
 
 
 def training_flops(cell: Cell, outcome: Outcome) -> float:
-    """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at tune."""
+    """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at
+    tune."""
     model, clip, lengths = outcome.model.eval(), cell.config.clip.frames, cell.store.lengths.cpu()
     with torch.no_grad():
         gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.device)
         frame = flops.flops(lambda: model.backbone(gray))
         maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
         head = flops.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))
-    return outcome.pretext_flops + flops.downstream(cell.config, frame, head, len(outcome.fitted.history), lengths[cell.labelled],
-                                                   lengths[cell.judged], frozen=model.frozen)  # fmt: skip
+    return outcome.pretext_flops + flops.downstream(
+        cell.config,
+        frame,
+        head,
+        len(outcome.fitted.history),
+        lengths[cell.labelled],
+        lengths[cell.judged],
+        frozen=model.frozen,
+    )
 
 
 def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:
     """`config` with number types `auto` replaced by the one that is fastest on this device."""
     fast = fast_dtype(device)
-    return replace(config, **{part: replace(getattr(config, part), dtype=fast)
-                                          for part in ("pretext", "downstream") if getattr(config, part).dtype == "auto"})  # fmt: skip
+    return replace(
+        config,
+        **{
+            part: replace(getattr(config, part), dtype=fast)
+            for part in ("pretext", "downstream")
+            if getattr(config, part).dtype == "auto"
+        },
+    )
 
 
 def drop_leftovers(folder: Path) -> None:

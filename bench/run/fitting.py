@@ -32,7 +32,8 @@ class Watch:
 
 
 def advice(full: str, name: str, cell: Cell, loop: str) -> str:
-    """One line for method `name` whose `loop` (pretext, downstream or another) has run out of memory on `cell`. full: as memory_full."""
+    """One line for method `name` whose `loop` (pretext, downstream or another) has run out of memory on `cell`. full:
+    as memory_full."""
     part = "finetune" if loop == "downstream" and not frozen_by(name, cell.config) else loop
     gpu, full = "GPU" in full, f"{full} ({loop})"
     if not gpu:  # trying batches could have the system kill this process

@@ -1,4 +1,5 @@
-"""What training costs in floating-point operations, counted on shapes alone: for the record of a run, and before one is started."""
+"""What training costs in floating-point operations, counted on shapes alone: for the record of a run, and before one is
+started."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,22 +40,31 @@ def patches(config: SSLMConfig, frame: int) -> int:
 
 
 def equal(config: PretextConfig, sample: float, reference: float) -> PretextConfig:
-    """`config` for a task whose sample costs `sample`, to spend what it spends on samples of cost `reference`: fewer draws of each
-    exam, then fewer epochs."""  # fmt: skip
+    """`config` for a task whose sample costs `sample`, to spend what it spends on samples of cost `reference`: fewer
+    draws of each exam, then fewer epochs."""
     share = config.draws * reference / sample
     draws = max(1, round(share))
     return replace(config, draws=draws, epochs=max(1, round(config.epochs * share / draws)))
 
 
 def pretext(sample: float, config: PretextConfig, fit: int, tune: int) -> float:
-    """FLOPs of the encoder in the whole pretext, its looks at tune included; `sample` as patches() counts. Its small head is left out."""
+    """FLOPs of the encoder in the whole pretext, its looks at tune included; `sample` as patches() counts. Its small
+    head is left out."""
     return sample * config.epochs * config.draws * (TRAINING * fit + tune)
 
 
-def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: torch.Tensor, tune: torch.Tensor,
-               frozen: bool, cached: bool = True) -> float:  # fmt: skip
-    """FLOPs of `epochs` epochs, all learning rates and looks at tune included. frame: of the backbone on one frame; clip: of the head
-    on one clip; fit, tune: T of each exam."""  # fmt: skip
+def downstream(
+    config: SSLMConfig,
+    frame: float,
+    clip: float,
+    epochs: int,
+    fit: torch.Tensor,
+    tune: torch.Tensor,
+    frozen: bool,
+    cached: bool = True,
+) -> float:
+    """FLOPs of `epochs` epochs, all learning rates and looks at tune included. frame: of the backbone on one frame;
+    clip: of the head on one clip; fit, tune: T of each exam."""
     down, length = config.downstream, config.clip.frames
 
     def looks(clips: int) -> int:  # at most: two clips may hold the same frame
@@ -63,8 +73,12 @@ def downstream(config: SSLMConfig, frame: float, clip: float, epochs: int, fit: 
     if frozen and cached:
         frames = down.views * int(fit.sum()) + int(tune.sum())
     else:
-        frames = epochs * ((1 if frozen else TRAINING) * int(fit.clamp(max=length).sum()) + looks(down.tune_clips)) + looks(down.clips)
-    return frame * frames + clip * (epochs * (TRAINING * len(fit) + down.tune_clips * len(tune)) + down.clips * len(tune))
+        frames = epochs * (
+            (1 if frozen else TRAINING) * int(fit.clamp(max=length).sum()) + looks(down.tune_clips)
+        ) + looks(down.clips)
+    return frame * frames + clip * (
+        epochs * (TRAINING * len(fit) + down.tune_clips * len(tune)) + down.clips * len(tune)
+    )
 
 
 def epochs(config: DownstreamConfig) -> int:
@@ -85,7 +99,8 @@ def passes(chosen: Preset, labels: int) -> tuple[int, int, int]:
 
 
 def planned(chosen: Preset, frames: float, exams: int = EXAMS) -> dict[str, float]:
-    """FLOPs of each part of training for a train set of `exams` exams with `frames` frames each: one plane, one seed."""
+    """FLOPs of each part of training for a train set of `exams` exams with `frames` frames each: one plane, one
+    seed."""
     config = chosen.sslm
     count = min(exams, chosen.exams[0]) if chosen.exams else exams
     tune = round(chosen.tune * count)
@@ -97,5 +112,7 @@ def planned(chosen: Preset, frames: float, exams: int = EXAMS) -> dict[str, floa
         "pretext": pretext(patches(config, chosen.frame), config.pretext, len(fit), tune),
         f"head, features cached ({size:,.3g} GB)": downstream(*terms, frozen=True),
         "head, features computed anew": downstream(*terms, frozen=True, cached=False),
-        "encoder and head end to end": downstream(config, frame, clip, epochs(config.finetune), fit, held, frozen=False),
+        "encoder and head end to end": downstream(
+            config, frame, clip, epochs(config.finetune), fit, held, frozen=False
+        ),
     }

@@ -18,7 +18,8 @@ CACHE = 8 << 30  # bytes of feature maps on disk
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A cell to run: everything that its scores depend on is `config()`. `preset` has the replacements of `variant` made."""
+    """A cell to run: everything that its scores depend on is `config()`. `preset` has the replacements of `variant`
+    made."""
 
     dataset: Dataset
     preset: Preset
@@ -33,11 +34,32 @@ class Job:
     store: Placing = "auto"  # no score depends on it
 
     @classmethod
-    def asked(cls, args: argparse.Namespace, dataset: Dataset, preset: Preset, method: str, plane: str, seed: int, device: str,
-              variant: str) -> "Job":  # fmt: skip
+    def asked(
+        cls,
+        args: argparse.Namespace,
+        dataset: Dataset,
+        preset: Preset,
+        method: str,
+        plane: str,
+        seed: int,
+        device: str,
+        variant: str,
+    ) -> "Job":
         """As the options of `run` have it."""
         slim = replace(dataset, files={})  # every job goes to its worker with it
-        return cls(slim, preset, method, plane, seed, device, args.out, variant, args.force, int(args.cache_limit * 2**30), args.store)
+        return cls(
+            slim,
+            preset,
+            method,
+            plane,
+            seed,
+            device,
+            args.out,
+            variant,
+            args.force,
+            int(args.cache_limit * 2**30),
+            args.store,
+        )
 
     @property
     def home(self) -> Path:
@@ -54,8 +76,16 @@ class Job:
 
     def key(self) -> dict:
         """The key columns of results.csv, less plane and label."""
-        return {"dataset": self.dataset.name, "digest": self.dataset.digest, "preset": self.preset.name, "protocol": self.dataset.protocol,
-                "method": self.method, "variant": self.variant, "seed": self.seed, "device": self.device}  # fmt: skip
+        return {
+            "dataset": self.dataset.name,
+            "digest": self.dataset.digest,
+            "preset": self.preset.name,
+            "protocol": self.dataset.protocol,
+            "method": self.method,
+            "variant": self.variant,
+            "seed": self.seed,
+            "device": self.device,
+        }
 
     def frames(self) -> str:
         """A digest of the frames and the split that a cell trains on."""
@@ -63,14 +93,19 @@ class Job:
         return code(self.dataset.digest, self.plane, self.preset.frame, sets, self.dataset.fit.tolist())
 
     def pretext(self) -> str:
-        """A digest of all that a pretext's encoder depends on, its seed apart; cells that share it share the encoder."""
+        """A digest of all that a pretext's encoder depends on, its seed apart; cells that share it share the
+        encoder."""
         config = self.preset.sslm
-        return code(self.frames(), *map(changed, (config.encoder, config.jigsaw, config.pretext)), self.preset.threads, RECORD)
+        return code(
+            self.frames(), *map(changed, (config.encoder, config.jigsaw, config.pretext)), self.preset.threads, RECORD
+        )
 
     def config(self) -> str:
         """A digest of the numbers behind the cell; a stored run of another digest is run again."""
         shown = [[part.tolist() for part in self.dataset.shown]] if self.dataset.shown else []
-        return code(self.frames(), changed(self.preset.sslm), self.preset.threads, self.dataset.reported.ids, RECORD, *shown)
+        return code(
+            self.frames(), changed(self.preset.sslm), self.preset.threads, self.dataset.reported.ids, RECORD, *shown
+        )
 
     def finished(self) -> bool:
         path = self.folder / "run.json"
@@ -78,7 +113,8 @@ class Job:
 
 
 def changed(config) -> dict:
-    """The fields of a dataclass that are not at their defaults, parts likewise: a field that comes later with a default changes no digest.
+    """The fields of a dataclass that are not at their defaults, parts likewise: a field that comes later with a default
+    changes no digest.
 
     Where a default itself changes, RECORD goes up.
     """

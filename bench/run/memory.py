@@ -21,8 +21,11 @@ GPUS = (24, 80, 141)  # GB
 SPARE = 1.1  # what kernels work in, a tenth at a guess, is held beside what is counted
 
 
-def held(parts: list[nn.Module], forward: Callable[[], torch.Tensor], optimiser: torch.optim.Optimizer, dtype: str) -> list[int]:
-    """Bytes of weights, their gradients, the optimiser's state, and what the forward pass keeps for the backward pass."""
+def held(
+    parts: list[nn.Module], forward: Callable[[], torch.Tensor], optimiser: torch.optim.Optimizer, dtype: str
+) -> list[int]:
+    """Bytes of weights, their gradients, the optimiser's state, and what the forward pass keeps for the backward
+    pass."""
     parameters = [p for part in parts for p in part.parameters()]
     kept = {p.untyped_storage()._cdata: p.nbytes for p in parameters}
     weights = sum(kept.values())
@@ -57,8 +60,9 @@ def hollow(*make: Callable[[], nn.Module]) -> Iterator[list[nn.Module]]:
 def pretext_step(chosen: Preset, batch: int, dtype: str) -> list[int]:
     config = chosen.sslm
     classes = config.jigsaw.permutations
-    with hollow(lambda: Encoder(config.encoder),
-                lambda: PermutationHead(config.encoder.channels, config.encoder.stem, classes)) as (encoder, head):  # fmt: skip
+    with hollow(
+        lambda: Encoder(config.encoder), lambda: PermutationHead(config.encoder.channels, config.encoder.stem, classes)
+    ) as (encoder, head):
         patches = torch.empty(batch, config.encoder.positions, *[patch_size(chosen.frame, config.jigsaw.grid)] * 2)
         optimiser = config.pretext.optimiser([*encoder.parameters(), *head.parameters()])
         return held([encoder, head], lambda: head(encoder(patches)), optimiser, dtype)
@@ -67,7 +71,9 @@ def pretext_step(chosen: Preset, batch: int, dtype: str) -> list[int]:
 def finetuning_step(chosen: Preset, batch: int, dtype: str) -> list[int]:
     config, clip = chosen.sslm.finetune, chosen.sslm.clip
     channels = chosen.sslm.encoder.channels
-    with hollow(lambda: ClipModel(Encoder(chosen.sslm.encoder), clip_head(config.head, channels, config.hidden, LABELS))) as (model,):
+    with hollow(
+        lambda: ClipModel(Encoder(chosen.sslm.encoder), clip_head(config.head, channels, config.hidden, LABELS))
+    ) as (model,):
         frames = torch.empty(batch, clip.frames, chosen.frame, chosen.frame)
         count = torch.full((batch,), clip.frames)
         return held([model], lambda: model(frames, count, 0), config.optimise(model), dtype)
@@ -81,5 +87,9 @@ def table(chosen: Preset) -> str:
         for dtype in ("float32", "bfloat16"):
             parts = work(chosen, batch, dtype)
             fits = [f"{gb} GB" for gb in GPUS if SPARE * sum(parts) < gb * 1e9]
-            rows.append([f"{name}, {dtype}", *(f"{n / 1e9:.2f}" for n in (*parts, sum(parts))), fits[0] if fits else "none"])
-    return "\n".join(aligned(["step; GB", "weights", "gradients", "optimiser", "activations", "together", "fits from"], rows))
+            rows.append(
+                [f"{name}, {dtype}", *(f"{n / 1e9:.2f}" for n in (*parts, sum(parts))), fits[0] if fits else "none"]
+            )
+    return "\n".join(
+        aligned(["step; GB", "weights", "gradients", "optimiser", "activations", "together", "fits from"], rows)
+    )

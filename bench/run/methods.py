@@ -27,7 +27,8 @@ from . import flops, probe
 
 @dataclass(frozen=True)
 class Cell:
-    """What a method may see: frames of the exams to fit and to tune on, labels of those of them that are `labelled` and `judged`.
+    """What a method may see: frames of the exams to fit and to tune on, labels of those of them that are `labelled` and
+    `judged`.
 
     Under protocol `clean`, no reported exam.
     """
@@ -41,9 +42,11 @@ class Cell:
     progress: Progress
     resume: Resume  # of the loop that sees labels
     cache: Cache
-    shared: Callable[[str, Callable[[Resume], Pretrained]], tuple[Pretrained, float]]  # an encoder trained once for all cells that want it
+    # an encoder trained once for all cells that want it
+    shared: Callable[[str, Callable[[Resume], Pretrained]], tuple[Pretrained, float]]
     stored: dict | None = None  # parts of a model that was fitted before: it is built again, and nothing is trained
-    shown: tuple[torch.Tensor, torch.Tensor] | None = None  # the exams of fit and tune whose labels are seen, where not all are
+    # the exams of fit and tune whose labels are seen, where not all are
+    shown: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def frame(self) -> int:
@@ -66,7 +69,8 @@ class Outcome:
     model: ClipModel
     tune_scores: torch.Tensor
     fitted: Fitted | None  # None: built again from what is stored
-    tune_losses: torch.Tensor | None = None  # [2, tune exams]: of the model and of the constant predictor of the fit exams
+    # [2, tune exams]: of the model and of the constant predictor of the fit exams
+    tune_losses: torch.Tensor | None = None
     pretext: list[dict] = field(default_factory=list)  # history, where there is a pretext
     classes: int = 0  # of the pretext
     pretext_flops: float = 0.0
@@ -83,9 +87,19 @@ def _strategy(cell: Cell, loss: Weighing | None, sampling: Sampling | None) -> d
     return {"loss": loss(cell.truth[cell.labelled]) if loss else bce, "sampling": sampling}
 
 
-def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weighing | None = None, sampling: Sampling | None = None,
-               freeze: bool | None = None, head: str = "", pace: float = 1.0, **more) -> Outcome:  # fmt: skip
-    """The backbone frozen under a head, or trained on with it, at `pace` times the learning rate; the preset's choice, if not given."""
+def downstream(
+    cell: Cell,
+    backbone: torch.nn.Module,
+    channels: int,
+    loss: Weighing | None = None,
+    sampling: Sampling | None = None,
+    freeze: bool | None = None,
+    head: str = "",
+    pace: float = 1.0,
+    **more,
+) -> Outcome:
+    """The backbone frozen under a head, or trained on with it, at `pace` times the learning rate; the preset's choice,
+    if not given."""
     began = time.monotonic()
     freeze = cell.config.downstream.freeze if freeze is None else freeze
     part = "downstream" if freeze else "finetune"
@@ -97,16 +111,29 @@ def downstream(cell: Cell, backbone: torch.nn.Module, channels: int, loss: Weigh
     common = strategy | {"progress": cell.progress, "resume": cell.resume}
     if getattr(config, part).head == probe.HEAD:
         if not freeze or loss or sampling:
-            raise UserError(f"{part}.head={probe.HEAD}: a probe of frozen features under the plain loss; choose another head")
-        fitted, scores = probe.fit(config, backbone, cell.store, cell.truth, cell.labelled, cell.judged, cell.cache, (cell.fit, cell.tune),
-                                   cell.progress)  # fmt: skip
+            raise UserError(
+                f"{part}.head={probe.HEAD}: a probe of frozen features under the plain loss; choose another head"
+            )
+        fitted, scores = probe.fit(
+            config,
+            backbone,
+            cell.store,
+            cell.truth,
+            cell.labelled,
+            cell.judged,
+            cell.cache,
+            (cell.fit, cell.tune),
+            cell.progress,
+        )
     elif freeze:
         fitted, scores = diagnose(*terms, **common, cache=cell.cache, among=(cell.fit, cell.tune))
     else:
         fitted, scores = finetune(*terms, **common, pace=pace)
     truth = cell.truth[cell.judged]
     nothing = constant(cell.truth[cell.labelled], **strategy).expand_as(truth)
-    judged = torch.stack([losses(logits, truth, **strategy) for logits in (torch.logit(scores.clamp(1e-6, 1 - 1e-6)), nothing)])
+    judged = torch.stack(
+        [losses(logits, truth, **strategy) for logits in (torch.logit(scores.clamp(1e-6, 1 - 1e-6)), nothing)]
+    )
     seconds = more.pop("seconds", {}) | {"downstream": time.monotonic() - began + fitted.spent}
     return Outcome(fitted.model, scores, fitted, judged, seconds=seconds, **more)
 
@@ -130,35 +157,63 @@ def _jigsaw(cell: Cell) -> Jigsaw:
 
 
 def sslm(cell: Cell, **how) -> Outcome:
-    """The paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head. `how`: another head, trained on, or a strategy."""
-    pretrained, seconds = cell.shared("jigsaw", lambda resume: pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed,
-                                                                       cell.progress, resume))  # fmt: skip
+    """The paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head. `how`: another head, trained on, or a
+    strategy."""
+    pretrained, seconds = cell.shared(
+        "jigsaw", lambda resume: pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed, cell.progress, resume)
+    )
     work = flops.pretext(flops.patches(cell.config, cell.frame), cell.config.pretext, len(cell.fit), len(cell.tune))
-    return downstream(cell, pretrained.encoder, cell.config.encoder.channels, **how, pretext=pretrained.history,
-                       classes=_jigsaw(cell).classes, seconds={"pretext": seconds}, pretext_flops=work)  # fmt: skip
+    return downstream(
+        cell,
+        pretrained.encoder,
+        cell.config.encoder.channels,
+        **how,
+        pretext=pretrained.history,
+        classes=_jigsaw(cell).classes,
+        seconds={"pretext": seconds},
+        pretext_flops=work,
+    )
 
 
 def random(cell: Cell, **how) -> Outcome:
     """The control: SSLM's encoder with random weights, frozen, under the same head."""
-    untrained, seconds = cell.shared("random", lambda resume: Pretrained(random_weights(cell.config, _jigsaw(cell), cell.store, cell.fit,
-                                                                                       cell.seed, cell.progress)))  # fmt: skip
+    untrained, seconds = cell.shared(
+        "random",
+        lambda resume: Pretrained(
+            random_weights(cell.config, _jigsaw(cell), cell.store, cell.fit, cell.seed, cell.progress)
+        ),
+    )
     work = flops.patches(cell.config, cell.frame) * len(cell.fit) * cell.config.pretext.draws
-    return downstream(cell, untrained.encoder, cell.config.encoder.channels, seconds={"pretext": seconds}, pretext_flops=work, **how)
+    return downstream(
+        cell, untrained.encoder, cell.config.encoder.channels, seconds={"pretext": seconds}, pretext_flops=work, **how
+    )
 
 
-def _other_pretext(cell: Cell, name: str, task: PretextTask, sample: float, config: PretextConfig, classes: int) -> Outcome:
+def _other_pretext(
+    cell: Cell, name: str, task: PretextTask, sample: float, config: PretextConfig, classes: int
+) -> Outcome:
     """SSLM with another task in the jigsaw's place, `sample` FLOPs a frame, for the FLOPs that the jigsaw takes."""
     config = flops.equal(config, sample, flops.patches(cell.config, cell.frame))
     start = new_encoder(cell.config.encoder, cell.seed)
-    pretrained, seconds = cell.shared(name, lambda resume: pretrain(task, start, cell.store, cell.fit, cell.tune, config, cell.seed,
-                                                                    cell.progress, resume))  # fmt: skip
+    pretrained, seconds = cell.shared(
+        name,
+        lambda resume: pretrain(task, start, cell.store, cell.fit, cell.tune, config, cell.seed, cell.progress, resume),
+    )
     work = flops.pretext(sample, config, len(cell.fit), len(cell.tune))
-    return downstream(cell, pretrained.encoder, cell.config.encoder.channels, pretext=pretrained.history, classes=classes,
-                       seconds={"pretext": seconds}, pretext_flops=work)  # fmt: skip
+    return downstream(
+        cell,
+        pretrained.encoder,
+        cell.config.encoder.channels,
+        pretext=pretrained.history,
+        classes=classes,
+        seconds={"pretext": seconds},
+        pretext_flops=work,
+    )
 
 
 def geometric(cell: Cell) -> Outcome:
-    """Pretext: which transform was applied to the whole frame. Frames cost many patch sets each: they come in the paper's batches of 16."""
+    """Pretext: which transform was applied to the whole frame. Frames cost many patch sets each: they come in the
+    paper's batches of 16."""
     frame, config = cell.frame, cell.config.pretext
     task = Geometric(cell.config.jigsaw, frame, cell.store.device)
     config = replace(config, batch=min(config.batch, 16))
@@ -169,12 +224,16 @@ def contrastive(cell: Cell, name: str, kind: type[SimCLR] | type[PIRL]) -> Outco
     """Pretext: views of one frame are alike, those of others are not."""
     frame, config = cell.frame, cell.config.pretext
     task = kind(cell.config.jigsaw, frame, cell.seed, cell.store.device)
-    return _other_pretext(cell, name, task, task.samples * flops.patches(cell.config, frame), config, task.classes(config.look))
+    return _other_pretext(
+        cell, name, task, task.samples * flops.patches(cell.config, frame), config, task.classes(config.look)
+    )
 
 
 def from_scratch(cell: Cell, **strategy) -> Outcome:
     """SSLM's encoder and head, end to end."""
-    return downstream(cell, new_encoder(cell.config.encoder, cell.seed), cell.config.encoder.channels, freeze=False, **strategy)
+    return downstream(
+        cell, new_encoder(cell.config.encoder, cell.seed), cell.config.encoder.channels, freeze=False, **strategy
+    )
 
 
 def small(cell: Cell) -> Outcome:
@@ -199,7 +258,8 @@ METHODS: dict[str, Callable[[Cell], Outcome]] = {
     "supervised-small": small,
     "imagenet": partial(pretrained, backbone=imagenet.efficientnet_lite0),
     "imagenet-probe": partial(pretrained, backbone=imagenet.efficientnet_lite0, freeze=True, head=probe.HEAD),
-    "imagenet-mrnet": partial(pretrained, backbone=imagenet.efficientnet_lite0, head="max"),  # MRNet's head on frozen features
+    # MRNet's head on frozen features
+    "imagenet-mrnet": partial(pretrained, backbone=imagenet.efficientnet_lite0, head="max"),
     "imagenet-finetuned": partial(pretrained, backbone=imagenet.efficientnet_lite0, freeze=False),
     "resnet18": partial(pretrained, backbone=imagenet.resnet18),
     "alexnet": partial(pretrained, backbone=imagenet.alexnet, freeze=False, head="max"),  # MRNet as published
@@ -223,7 +283,11 @@ def pretext_of(method: str) -> str:
     """Name of the encoder that the method's cells share; empty where they share none."""
     work = METHODS[method]
     kind = getattr(work, "func", work)
-    return work.keywords["name"] if kind is contrastive else {sslm: "jigsaw", random: "random", geometric: "geometric"}.get(kind, "")
+    return (
+        work.keywords["name"]
+        if kind is contrastive
+        else {sslm: "jigsaw", random: "random", geometric: "geometric"}.get(kind, "")
+    )
 
 
 def frozen_by(method: str, config: SSLMConfig) -> bool:

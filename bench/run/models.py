@@ -31,6 +31,7 @@ def prepared(name: str, folder: Path) -> str:
         prepare(PRESETS[preset], device)
     return device
 
+
 MODEL = "model.pt"
 AGAIN = "run the cell again with --force"
 LAYOUT = "runs/DATA/PRESET/METHOD-PLANE-sSEED-DEVICE"
@@ -85,20 +86,38 @@ def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
         if isinstance(state["backbone"], str):
             shared = folder.resolve().parents[1] / "backbones" / Path(state["backbone"]).name
             if not shared.is_file():
-                raise UserError(f"{shared}: no such file, which {folder / MODEL} needs; copy the folder backbones of the runs that it "
-                                f"comes from to {shared.parent}, or {AGAIN}")  # fmt: skip
+                raise UserError(
+                    f"{shared}: no such file, which {folder / MODEL} needs; copy the folder backbones of the runs "
+                    f"that it "
+                    f"comes from to {shared.parent}, or {AGAIN}"
+                )
             state["backbone"] = load(shared, AGAIN)
         config = restored(SSLMConfig, record["settings"])
         none, frame = torch.empty(0, dtype=torch.int64), record["settings"]["frame"]
-        store = FrameStore(torch.empty(0, frame, frame, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)).to(device)
-        cell = Cell(config, store, torch.empty(0, len(record["labels"])), none, none, record["seed"], quiet, None, None,
-                    lambda name, train: (Pretrained(new_encoder(config.encoder, record["seed"])), 0.0), state)  # fmt: skip
+        store = FrameStore(torch.empty(0, frame, frame, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)).to(
+            device
+        )
+        cell = Cell(
+            config,
+            store,
+            torch.empty(0, len(record["labels"])),
+            none,
+            none,
+            record["seed"],
+            quiet,
+            None,
+            None,
+            lambda name, train: (Pretrained(new_encoder(config.encoder, record["seed"])), 0.0),
+            state,
+        )
         model = METHODS[record["method"]](cell).model
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{folder / MODEL}: not the model that run.json tells of ({reason}); {AGAIN}") from None
     if record.get("model", digest(model)) != digest(model):  # earlier records hold no digest
-        raise UserError(f"{folder / MODEL}: changed since the run that run.json tells of; put the file of that run back, or {AGAIN}")
+        raise UserError(
+            f"{folder / MODEL}: changed since the run that run.json tells of; put the file of that run back, or {AGAIN}"
+        )
     return Stored(model, config, record)
 
 
@@ -111,7 +130,8 @@ def cells(given: Path) -> list[Path]:
 
 
 def siblings(folder: Path, record: dict) -> dict[str, Path]:
-    """plane -> folder of the runs that differ from the one in `folder` in their plane alone, itself among them; less those not run."""
+    """plane -> folder of the runs that differ from the one in `folder` in their plane alone, itself among them; less
+    those not run."""
     common = ("method", "variant", "seed", "device", "protocol", "preset", "dataset", "digest")
     found = {}
     for path in folder.resolve().parent.glob("*/run.json"):
@@ -133,14 +153,23 @@ def reported(folder: Path, record: dict, data: Path | None) -> ExamSet:
     """
     root = data or embedded(record)
     if not root.is_dir():
-        raise UserError(f"{folder}: the exams of {record['dataset']} ({record['digest']}) are not in {root}; name their folder with --data")
+        raise UserError(
+            f"{folder}: the exams of {record['dataset']} ({record['digest']}) are not in {root}; name their folder "
+            f"with --data"
+        )
     exams = _reported(root)
     ids, truth, _ = read_scores(folder / "scores.csv", record["labels"])["reported"]
-    if set(ids) <= set(exams.ids) and exams.labels == tuple(record["labels"]) and set(record["planes"]) <= set(exams.planes):
+    if (
+        set(ids) <= set(exams.ids)
+        and exams.labels == tuple(record["labels"])
+        and set(record["planes"]) <= set(exams.planes)
+    ):
         exams = exams.subset([exams.ids.index(name) for name in ids])
         if (exams.truth == truth).all():
             return exams
-    raise UserError(f"{root}: not the exams, planes and labels of {folder}; name the folder that it was run on with --data")
+    raise UserError(
+        f"{root}: not the exams, planes and labels of {folder}; name the folder that it was run on with --data"
+    )
 
 
 @lru_cache(maxsize=1)

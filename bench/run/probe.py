@@ -1,4 +1,5 @@
-"""The linear probe: logistic regression on pooled features of whole exams, from that stage of a frozen backbone which tune chooses.
+"""The linear probe: logistic regression on pooled features of whole exams, from that stage of a frozen backbone which
+tune chooses.
 
 It costs one pass of the backbone over the frames and a few seconds, and draws nothing.
 """
@@ -30,9 +31,17 @@ QUIET = 0.001  # of the mean spread: what a feature is divided by at least
 BLOCK = 8  # frames at a time: their maps stay in a CPU's cache
 
 
-def fit(config: SSLMConfig, backbone: torch.nn.Module, store: FrameStore, truth: torch.Tensor, exams: torch.Tensor,
-        tune: torch.Tensor, cache: Cache | None = None, among: tuple[torch.Tensor, torch.Tensor] | None = None,
-        progress: Progress = quiet) -> tuple[Fitted, torch.Tensor]:  # fmt: skip
+def fit(
+    config: SSLMConfig,
+    backbone: torch.nn.Module,
+    store: FrameStore,
+    truth: torch.Tensor,
+    exams: torch.Tensor,
+    tune: torch.Tensor,
+    cache: Cache | None = None,
+    among: tuple[torch.Tensor, torch.Tensor] | None = None,
+    progress: Progress = quiet,
+) -> tuple[Fitted, torch.Tensor]:
     """The frozen backbone under the probe, and its scores on `tune`: as sslm_core.sslm.diagnose, without its loop.
 
     Every stage of the backbone is tried, unless the settings name one; kept is that with the least loss on tune.
@@ -56,10 +65,16 @@ def fit(config: SSLMConfig, backbone: torch.nn.Module, store: FrameStore, truth:
     return Fitted(ClipModel(Upto(backbone, layer), head).eval(), history, spent), scores
 
 
-def pooled(backbone: torch.nn.Module, store: FrameStore, exams: torch.Tensor, dtype: str, cache: Cache | None,
-           progress: Progress) -> tuple[dict[str, torch.Tensor], float]:  # fmt: skip
-    """For each stage of the backbone what PooledProbe makes of its maps, float32 [len(exams), 126 C] on the CPU; and the seconds that a
-    cache of an earlier process has spared."""  # fmt: skip
+def pooled(
+    backbone: torch.nn.Module,
+    store: FrameStore,
+    exams: torch.Tensor,
+    dtype: str,
+    cache: Cache | None,
+    progress: Progress,
+) -> tuple[dict[str, torch.Tensor], float]:
+    """For each stage of the backbone what PooledProbe makes of its maps, float32 [len(exams), 126 C] on the CPU; and
+    the seconds that a cache of an earlier process has spared."""
     widths = {}  # of the parts of a row, by stage
 
     def of_exam(part: FrameStore, rows: torch.Tensor) -> torch.Tensor:
@@ -67,9 +82,12 @@ def pooled(backbone: torch.nn.Module, store: FrameStore, exams: torch.Tensor, dt
         for some in rows.split(BLOCK):
             with autocast(store.device, dtype):
                 for layer, maps in stages(backbone, normalise(part.data[some])[:, None]):
-                    pooled_frames.setdefault(layer, []).append(PooledProbe.of_frames(maps.half().float()))  # rounded as stored maps are
+                    # rounded as stored maps are
+                    pooled_frames.setdefault(layer, []).append(PooledProbe.of_frames(maps.half().float()))
         count = torch.tensor([len(rows)], device=rows.device)
-        found = {layer: PooledProbe.over_frames(torch.cat(blocks)[None], count) for layer, blocks in pooled_frames.items()}
+        found = {
+            layer: PooledProbe.over_frames(torch.cat(blocks)[None], count) for layer, blocks in pooled_frames.items()
+        }
         widths.update({layer: x.shape[1] for layer, x in found.items()})
         return torch.cat(list(found.values()), 1)
 
@@ -90,14 +108,18 @@ def pooled(backbone: torch.nn.Module, store: FrameStore, exams: torch.Tensor, dt
     return dict(zip(widths, torch.from_numpy(rows).float().split(list(widths.values()), 1))), spared
 
 
-def regressions(learnt: torch.Tensor, judged: torch.Tensor, truth: np.ndarray, judged_truth: np.ndarray) -> tuple[PooledProbe, dict]:
-    """The probe of `learnt` [E, F] and truth [E, L], each label with the C that loses least on `judged` [E', F]; what was found."""
+def regressions(
+    learnt: torch.Tensor, judged: torch.Tensor, truth: np.ndarray, judged_truth: np.ndarray
+) -> tuple[PooledProbe, dict]:
+    """The probe of `learnt` [E, F] and truth [E, L], each label with the C that loses least on `judged` [E', F]; what
+    was found."""
     head = PooledProbe(learnt.shape[1] // PooledProbe.PER_CHANNEL, 0, truth.shape[1])
     spread, mean = torch.std_mean(learnt, 0)
     head.mean.copy_(mean)
     head.spread.copy_(spread.clamp(min=QUIET * float(spread.mean())))
     x, x_judged = ((part - head.mean) / head.spread for part in (learnt, judged))
-    axes = torch.linalg.svd(x, full_matrices=False).Vh.T  # [F, E]: the weights of a ridge penalty lie in the span of the exams
+    # [F, E]: the weights of a ridge penalty lie in the span of the exams
+    axes = torch.linalg.svd(x, full_matrices=False).Vh.T
     x, x_judged = (x @ axes).numpy(), (x_judged @ axes).numpy()
     chosen, losses = [], []
     for k in range(truth.shape[1]):

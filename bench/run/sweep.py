@@ -30,19 +30,26 @@ TELL_SECONDS = 30  # between lines on what is running, where there is no termina
 
 @contextlib.contextmanager
 def claimed(out: Path, dataset: Dataset, shard: str = "") -> Iterator[None]:
-    """`out` for work on one data set by this process alone, or by this one and other shards of another name; and on one content of it.
+    """`out` for work on one data set by this process alone, or by this one and other shards of another name; and on one
+    content of it.
 
-    Raises UserError where another process is at work there, or where `out` has runs of a data set of this name with another content:
-    their rows would stand side by side. The digest of each volume is stored, so that what has changed can be named.
+    Raises UserError where another process is at work there, or where `out` has runs of a data set of this name with
+    another content: their rows would stand side by side. The digest of each volume is stored, so that what has changed
+    can be named.
     """
     for home in sorted(out.glob("*-" + 12 * "[0-9a-f]")):
         name, code = home.name[:-13], home.name[-12:]
         if name == dataset.name and code != dataset.digest and (home / FILES).exists():
             stored = read_json(home / FILES, "use another --out, or move its folder away")
-            changed = sorted(file for file in stored.keys() | dataset.files.keys() if stored.get(file) != dataset.files.get(file))
+            changed = sorted(
+                file for file in stored.keys() | dataset.files.keys() if stored.get(file) != dataset.files.get(file)
+            )
             what = f"{changed[0]} differs ({len(changed)} such)" if changed else "its labels differ"
-            raise UserError(f"{dataset.train.root}: changed since the runs in {home}: {what}, digest {dataset.digest} instead of {code}; "
-                            "use another --out, or move that folder away")  # fmt: skip
+            raise UserError(
+                f"{dataset.train.root}: changed since the runs in {home}: {what}, digest {dataset.digest} instead of "
+                f"{code}; "
+                "use another --out, or move that folder away"
+            )
     home = out / f"{dataset.name}-{dataset.digest}"
     with held(home / "lock", bool(shard)), held(home / f"lock-{shard}") if shard else contextlib.nullcontext():
         if dataset.files and not (home / FILES).exists():
@@ -54,7 +61,9 @@ def bar(title: str, line: int = 0) -> Callable:
     """A sslm_core progress: one tqdm bar per loop, with its own estimate of the time left; drawn on terminals only."""
 
     def progress(iterable: Iterable, what: str) -> Iterable:
-        return tqdm(iterable, f"{title}: {what}", leave=False, position=line, disable=None, dynamic_ncols=True, mininterval=0.5)
+        return tqdm(
+            iterable, f"{title}: {what}", leave=False, position=line, disable=None, dynamic_ncols=True, mininterval=0.5
+        )
 
     return progress
 
@@ -73,7 +82,8 @@ def _work(job: Job) -> float:
 
 
 def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> None:
-    """Run `jobs` in their order; call `finished(job)` in this process after each. Raises the first UserError of a cell."""
+    """Run `jobs` in their order; call `finished(job)` in this process after each. Raises the first UserError of a
+    cell."""
     if not jobs:
         return
     if ranks.world() > 1:
@@ -99,8 +109,10 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
                 seconds.setdefault(job.method, []).append(future.result())
                 left -= 1
                 total.update()
-                say(f"[{len(jobs) - left}/{len(jobs)}] {job}: {seconds[job.method][-1]:.0f} s, "
-                    f"{estimate(running.values(), seconds, workers)}")  # fmt: skip
+                say(
+                    f"[{len(jobs) - left}/{len(jobs)}] {job}: {seconds[job.method][-1]:.0f} s, "
+                    f"{estimate(running.values(), seconds, workers)}"
+                )
                 finished(job)
             if done:
                 told = time.monotonic()

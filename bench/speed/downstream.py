@@ -1,4 +1,5 @@
-"""What the speed suite times of the part that sees labels: features, head, prediction; and how cost grows with the work."""
+"""What the speed suite times of the part that sees labels: features, head, prediction; and how cost grows with the
+work."""
 
 import functools
 import tempfile
@@ -40,7 +41,9 @@ def epoch(config: SSLMConfig, model: ClipModel, clips: FrameClips | FeatureClips
 
     def work():
         model.train()
-        plans = ((some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams).split(down.batch)))
+        plans = (
+            (some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams).split(down.batch))
+        )
         for some, x, count, real in clips.batches(plans):
             with autocast(device, down.dtype):
                 logits = model(x, count, real)
@@ -56,7 +59,9 @@ def downstream_cases(setting: Setting) -> list[Case]:
     preset, device = FULL if setting.gpu else CPU, setting.device
     config = preset.sslm
     if setting.gpu:
-        config = replace(config, encoder=size("skid-v1"), downstream=replace(config.downstream, dtype=setting.dtypes[-1]))
+        config = replace(
+            config, encoder=size("skid-v1"), downstream=replace(config.downstream, dtype=setting.dtypes[-1])
+        )
     if setting.quick:
         config = replace(config, downstream=replace(config.downstream, clips=1))
     down, clip, frame = config.downstream, config.clip, preset.frame
@@ -77,7 +82,8 @@ def downstream_cases(setting: Setting) -> list[Case]:
     def features():
         store = frames_of(setting.data, frame, device)
         rows = store.rows(torch.arange(exams, device=device))
-        return lambda: [maps.shape for maps in maps_of(model().backbone, store, rows, down.dtype)]  # one block at a time is held
+        # one block at a time is held
+        return lambda: [maps.shape for maps in maps_of(model().backbone, store, rows, down.dtype)]
 
     def head():
         store = frames_of(setting.data, frame, device)
@@ -131,12 +137,15 @@ def downstream_cases(setting: Setting) -> list[Case]:
 
 def volumes(lengths: list[int], frame: int, device: torch.device) -> FrameStore:
     """Noise: cost does not depend on what is seen."""
-    data = torch.randint(0, 256, (sum(lengths), frame, frame), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = torch.randint(
+        0, 256, (sum(lengths), frame, frame), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     return FrameStore(data, offsets_of(lengths)).to(device)
 
 
 def scaling_cases(setting: Setting) -> list[Case]:
-    """Cost of one unit of work, as the work grows; the first of each group is the smallest. (Of batches: see the jigsaw samples.)"""
+    """Cost of one unit of work, as the work grows; the first of each group is the smallest. (Of batches: see the jigsaw
+    samples.)"""
     config, frame, device = CPU.sslm, CPU.frame, setting.device
     few = 1 if setting.quick else 4
 
@@ -156,9 +165,24 @@ def scaling_cases(setting: Setting) -> list[Case]:
         return [n * exams for n in ((1, 2) if setting.quick else (1, 2, 4))]
 
     return [
-        *[Case("scaling with frames of a clip, prediction", f"{t} frames", lambda t=t: prediction(few, replace(config.clip, frames=t)),
-               few * t, "clip frames") for t in longer(4)],
-        *[Case("scaling with exams, prediction", f"{n} exams", lambda n=n: prediction(n, config.clip), n, "exams") for n in longer(few)],
-        *[Case("scaling with volume length, clips to train on", f"{t} frames", lambda t=t: clips(t), 20 * few, "clips")
-          for t in longer(16)],
-    ]  # fmt: skip
+        *[
+            Case(
+                "scaling with frames of a clip, prediction",
+                f"{t} frames",
+                lambda t=t: prediction(few, replace(config.clip, frames=t)),
+                few * t,
+                "clip frames",
+            )
+            for t in longer(4)
+        ],
+        *[
+            Case("scaling with exams, prediction", f"{n} exams", lambda n=n: prediction(n, config.clip), n, "exams")
+            for n in longer(few)
+        ],
+        *[
+            Case(
+                "scaling with volume length, clips to train on", f"{t} frames", lambda t=t: clips(t), 20 * few, "clips"
+            )
+            for t in longer(16)
+        ],
+    ]

@@ -14,8 +14,14 @@ from .downstream import downstream_cases, scaling_cases
 from .measure import Case, Setting
 from .pretext import compile_cases, data_cases, encoder_cases, roof_cases
 
-GROUPS = {"roof": roof_cases, "data": data_cases, "encoder": encoder_cases, "downstream": downstream_cases, "scaling": scaling_cases,
-          "compile": compile_cases}  # fmt: skip
+GROUPS = {
+    "roof": roof_cases,
+    "data": data_cases,
+    "encoder": encoder_cases,
+    "downstream": downstream_cases,
+    "scaling": scaling_cases,
+    "compile": compile_cases,
+}
 USUAL = [name for name in GROUPS if name != "compile"]  # which takes minutes
 
 
@@ -24,18 +30,38 @@ def cases_of(setting: Setting, groups: list[str]) -> list[Case]:
 
 
 def run_suite(setting: dict, report: Path, args: argparse.Namespace) -> None:
-    """pytest on suite.py, in a process of its own: results of this and of earlier runs are pytest-benchmark's to keep."""
-    words = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("suite.py")), "-s", "-p", "no:cacheprovider",
-             "--override-ini=addopts=", "--benchmark-timer=bench.speed.measure.now", f"--benchmark-json={report}",
-             f"--benchmark-storage=file://{args.storage.resolve()}", "--benchmark-save-data", "--benchmark-sort=fullname",
-             "--benchmark-columns=median,iqr,rounds", f"--benchmark-save={args.save}" if args.save else "--benchmark-autosave"]  # fmt: skip
+    """pytest on suite.py, in a process of its own: results of this and of earlier runs are pytest-benchmark's to
+    keep."""
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(Path(__file__).with_name("suite.py")),
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "--override-ini=addopts=",
+        "--benchmark-timer=bench.speed.measure.now",
+        f"--benchmark-json={report}",
+        f"--benchmark-storage=file://{args.storage.resolve()}",
+        "--benchmark-save-data",
+        "--benchmark-sort=fullname",
+        "--benchmark-columns=median,iqr,rounds",
+        f"--benchmark-save={args.save}" if args.save else "--benchmark-autosave",
+    ]
     if args.benchmark_compare is not None:
-        words.append(f"--benchmark-compare={args.benchmark_compare}" if args.benchmark_compare else "--benchmark-compare")
+        words.append(
+            f"--benchmark-compare={args.benchmark_compare}" if args.benchmark_compare else "--benchmark-compare"
+        )
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     env = os.environ | {"SSLM_SPEED": json.dumps(setting), "PYTHONPATH": path}
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=env, process_group=0)  # Ctrl-C is answered here, which ends it
+    # Ctrl-C is answered here, which ends it
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=env, process_group=0)
     if done.returncode or not report.exists():
         print(done.stdout, file=sys.stderr)
-        raise UserError("the speed suite did not finish, see above; it needs pytest and pytest-benchmark: pip install 'sslm-bench[dev]'")
+        raise UserError(
+            "the speed suite did not finish, see above; it needs pytest and pytest-benchmark: pip install "
+            "'sslm-bench[dev]'"
+        )
     if args.benchmark_compare is not None:
         print(done.stdout)

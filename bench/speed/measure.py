@@ -1,4 +1,5 @@
-"""How the speed suite times: cases in turns, so that a busy moment meets all of them, and the times handed to pytest-benchmark."""
+"""How the speed suite times: cases in turns, so that a busy moment meets all of them, and the times handed to
+pytest-benchmark."""
 
 import contextlib
 import ctypes
@@ -53,10 +54,11 @@ def frames_of(data: Path, frame: int, device: torch.device) -> FrameStore:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time. make() builds what it needs, untimed, and returns the work; one call of it handles `items` units.
+    """One thing to time. make() builds what it needs, untimed, and returns the work; one call of it handles `items`
+    units.
 
-    Cases of one group are timed in turns; the group's first is what the others are compared with. `flops` has the work's
-    floating-point operations counted. `more` goes into the record.
+    Cases of one group are timed in turns; the group's first is what the others are compared with. `flops` has the
+    work's floating-point operations counted. `more` goes into the record.
     """
 
     group: str
@@ -108,7 +110,8 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def peak_of(work: Callable[[], object], device: torch.device) -> float | None:
-    """MB that one call holds at most beyond what is held before it: of the GPU, or of this process where Linux tells."""
+    """MB that one call holds at most beyond what is held before it: of the GPU, or of this process where Linux
+    tells."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -135,7 +138,8 @@ def _status(name: str) -> float:
 
 
 class Replay:
-    """The times of one case as the rounds of pytest-benchmark, which knows no turns: `round` is its work, now() its timer."""
+    """The times of one case as the rounds of pytest-benchmark, which knows no turns: `round` is its work, now() its
+    timer."""
 
     time = 0.0
 

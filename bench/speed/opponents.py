@@ -1,4 +1,5 @@
-"""What the suite's speed is measured against: pipelines of one sample at a time, batched libraries, the encoder written out plainly.
+"""What the suite's speed is measured against: pipelines of one sample at a time, batched libraries, the encoder written
+out plainly.
 
 The opponents are pinned: a test compares DIGESTS with their output for a fixed seed.
 """
@@ -28,32 +29,41 @@ def permutations(count: int) -> np.ndarray:
 
 
 class PerSample:
-    """A data set of jigsaw samples, each made on its own: what a DataLoader of the field is given. Frames are 256 x 256.
+    """A data set of jigsaw samples, each made on its own: what a DataLoader of the field is given. Frames are 256 x
+    256.
 
     Sample i is a function of i and `seed` alone.
     """
 
     def __init__(self, volumes: list[Path], length: int, seed: int = 0):
-        self.volumes, self.length, self.seed, self.permutations = volumes, length, seed, permutations(CONFIG.permutations)
+        self.volumes, self.length, self.seed, self.permutations = (
+            volumes,
+            length,
+            seed,
+            permutations(CONFIG.permutations),
+        )
 
     def __len__(self) -> int:
         return self.length
 
     def draw(self, i: int, mmap_mode: str | None = None) -> tuple[list[np.ndarray], int, list[tuple[int, float]]]:
-        """Sample i before it is augmented: nine uint8 crops, permuted, the permutation's number, and per patch a transform's number
-        and a brightness factor."""
+        """Sample i before it is augmented: nine uint8 crops, permuted, the permutation's number, and per patch a
+        transform's number and a brightness factor."""
         random = np.random.default_rng([self.seed, i])
         volume = np.load(self.volumes[random.integers(len(self.volumes))], mmap_mode=mmap_mode)
         frame = volume[random.integers(len(volume))]
         at = random.integers((CELL - PATCH) // 2, size=(9, 2)) + CELL * np.stack(np.divmod(np.arange(9), 3), 1)
         label = int(random.integers(len(self.permutations)))
-        crops = [frame[row : row + PATCH, column : column + PATCH] for row, column in at[self.permutations[label]].tolist()]
+        crops = [
+            frame[row : row + PATCH, column : column + PATCH] for row, column in at[self.permutations[label]].tolist()
+        ]
         gain = np.where(random.random(9) < 0.5, np.array(CONFIG.gains)[random.integers(len(CONFIG.gains), size=9)], 1.0)
         return crops, label, list(zip(random.integers(len(TRANSFORMS), size=9).tolist(), gain.tolist()))
 
 
 class Original(PerSample):
-    """As published: the whole volume is read for one frame; each patch is resampled twice, rotated first, then scaled and shifted."""
+    """As published: the whole volume is read for one frame; each patch is resampled twice, rotated first, then scaled
+    and shifted."""
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         crops, label, choices = self.draw(i)
@@ -118,7 +128,8 @@ def output_digest(data, samples: int = 8) -> str:
 
 
 class LibraryWarp:
-    """In the place of sslm_core.warp.Warp: the same transforms, sampled by kornia or MONAI as they are used, whole batches at a time."""
+    """In the place of sslm_core.warp.Warp: the same transforms, sampled by kornia or MONAI as they are used, whole
+    batches at a time."""
 
     def __init__(self, library: str, transforms: list[Transform], size: int):
         pull = torch.tensor(np.stack([matrix(t, size) for t in transforms]), dtype=torch.float32)

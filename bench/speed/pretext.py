@@ -1,4 +1,5 @@
-"""What the speed suite times of the pretext, beside the machine's own roofs: jigsaw batches, the encoder, the training step."""
+"""What the speed suite times of the pretext, beside the machine's own roofs: jigsaw batches, the encoder, the training
+step."""
 
 import importlib.util
 import itertools
@@ -43,11 +44,20 @@ def roof_cases(setting: Setting) -> list[Case]:
         return lambda: a @ b
 
     return [
-        Case(f"roof, {dtype}" + ", 1 thread" * threads, name, lambda make=make, dtype=dtype: make(getattr(torch, dtype)),
-             1, "calls", threads, flops=True, more={"roof": dtype, "dtype": dtype})
-        for dtype in setting.dtypes for threads in ((0,) if setting.gpu else (0, 1))
+        Case(
+            f"roof, {dtype}" + ", 1 thread" * threads,
+            name,
+            lambda make=make, dtype=dtype: make(getattr(torch, dtype)),
+            1,
+            "calls",
+            threads,
+            flops=True,
+            more={"roof": dtype, "dtype": dtype},
+        )
+        for dtype in setting.dtypes
+        for threads in ((0,) if setting.gpu else (0, 1))
         for name, make in (("convolution", convolution), ("matrix product", product))
-    ]  # fmt: skip
+    ]
 
 
 # -- data path --------------------------------------------------------------------------------------------------------
@@ -99,10 +109,13 @@ def data_cases(setting: Setting) -> list[Case]:
         Case(group, "original, 2 workers", lambda: one_by_one(Original, 2), samples),
         Case(group, "frugal, 2 workers", lambda: one_by_one(Frugal, 2), samples),
         Case(group, "frugal with our sampling, 2 workers", lambda: one_by_one(Tabled, 2), samples),
-        *[Case(group, f"{name}, batch 64", lambda name=name: library(name), 64)
-          for name in ("kornia", "monai") if importlib.util.find_spec(name)],
+        *[
+            Case(group, f"{name}, batch 64", lambda name=name: library(name), 64)
+            for name in ("kornia", "monai")
+            if importlib.util.find_spec(name)
+        ],
         *batches,
-    ]  # fmt: skip
+    ]
 
 
 # -- encoder and training step ----------------------------------------------------------------------------------------
@@ -143,27 +156,55 @@ class Step:
         self.train(self.batch())
 
 
-def encoder_group(setting: Setting, name: str, config: SSLMConfig, frame: int, batch: int, threads: int = 0,
-                  plain: bool = False) -> list[Case]:  # fmt: skip
+def encoder_group(
+    setting: Setting, name: str, config: SSLMConfig, frame: int, batch: int, threads: int = 0, plain: bool = False
+) -> list[Case]:
     """The parts of a training step of one encoder, in each type; `plain`: against nine plain branches too."""
     batch = 2 if setting.quick else batch
     group = f"{name}, batch {batch}"
     steps = weakref.WeakValueDictionary()  # gone when the group has been timed
 
     def step(dtype: str, plain: bool = False) -> Step:
-        made = steps.get((dtype, plain)) or Step(config, frames_of(setting.data, frame, setting.device), batch, dtype, plain)
+        made = steps.get((dtype, plain)) or Step(
+            config, frames_of(setting.data, frame, setting.device), batch, dtype, plain
+        )
         return steps.setdefault((dtype, plain), made)
 
     cases = []
     if plain:
-        cases.append(Case(group, "plain step, float32", lambda: step("float32", True).train, batch, threads=threads, flops=True,
-                          more={"dtype": "float32"}))  # fmt: skip
+        cases.append(
+            Case(
+                group,
+                "plain step, float32",
+                lambda: step("float32", True).train,
+                batch,
+                threads=threads,
+                flops=True,
+                more={"dtype": "float32"},
+            )
+        )
     dtypes = setting.dtypes[-1:] if setting.gpu else setting.dtypes
     for dtype in dtypes:
         more = {"dtype": dtype}
         cases += [
-            Case(group, f"step, {dtype}", lambda dtype=dtype: step(dtype).train, batch, threads=threads, flops=True, more=more),
-            Case(group, f"forward, {dtype}", lambda dtype=dtype: step(dtype).forward, batch, threads=threads, flops=True, more=more),
+            Case(
+                group,
+                f"step, {dtype}",
+                lambda dtype=dtype: step(dtype).train,
+                batch,
+                threads=threads,
+                flops=True,
+                more=more,
+            ),
+            Case(
+                group,
+                f"forward, {dtype}",
+                lambda dtype=dtype: step(dtype).forward,
+                batch,
+                threads=threads,
+                flops=True,
+                more=more,
+            ),
             Case(group, f"step with its batch, {dtype}", lambda dtype=dtype: step(dtype).loop, batch, threads=threads),
         ]
     return [*cases, Case(group, "its batch alone", lambda: step(dtypes[0]).batch, batch, threads=threads)]
@@ -191,7 +232,8 @@ def graphed(step: Step) -> Callable[[], object]:
 
 
 def compile_cases(setting: Setting) -> list[Case]:
-    """The pretext step as it is, by torch.compile and, on a GPU, as a CUDA graph: of preset full there, of preset cpu on a CPU."""
+    """The pretext step as it is, by torch.compile and, on a GPU, as a CUDA graph: of preset full there, of preset cpu
+    on a CPU."""
     preset, dtype = FULL if setting.gpu else CPU, setting.dtypes[-1]
     batch = 2 if setting.quick else preset.sslm.pretext.batch
     group = f"pretext of {preset.name} compiled, batch {batch}"
@@ -215,8 +257,10 @@ def encoder_cases(setting: Setting) -> list[Case]:
     """Presets as they are, and every width on patches of 64."""
     if setting.gpu:
         config = replace(FULL.sslm, encoder=size("skid-v1"))
-        return [*encoder_group(setting, "pretext of skid-v1", config, FULL.frame, 256),
-                *encoder_group(setting, "pretext of full", FULL.sslm, FULL.frame, FULL.sslm.pretext.batch)]  # fmt: skip
+        return [
+            *encoder_group(setting, "pretext of skid-v1", config, FULL.frame, 256),
+            *encoder_group(setting, "pretext of full", FULL.sslm, FULL.frame, FULL.sslm.pretext.batch),
+        ]
     presets = [
         *encoder_group(setting, "pretext of smoke", SMOKE.sslm, SMOKE.frame, SMOKE.sslm.pretext.batch, SMOKE.threads),
         *encoder_group(setting, "pretext of cpu", CPU.sslm, CPU.frame, CPU.sslm.pretext.batch, CPU.threads),

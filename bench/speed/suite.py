@@ -1,4 +1,5 @@
-"""The speed suite as pytest-benchmark sees it: one benchmark per case. `python -m bench speed` starts it; settings come by SSLM_SPEED."""
+"""The speed suite as pytest-benchmark sees it: one benchmark per case. `python -m bench speed` starts it; settings come
+by SSLM_SPEED."""
 
 import json
 import os
@@ -37,7 +38,16 @@ def test_speed(case, benchmark):
         _measured[case.group] = measure(mates, SETTING.device, CORES, SETTING.quick)
     mine = _measured[case.group][case.name]
     benchmark.group = case.group
-    benchmark.extra_info |= {"name": case.name, "items": case.items, "unit": case.unit, "threads": case.threads or CORES,
-                             "flops": mine.flops, "peak_mb": mine.peak_mb, "device": SETTING.device.type, "seconds": mine.seconds,
-                             **environment(SETTING.device), **case.more}  # fmt: skip
+    benchmark.extra_info |= {
+        "name": case.name,
+        "items": case.items,
+        "unit": case.unit,
+        "threads": case.threads or CORES,
+        "flops": mine.flops,
+        "peak_mb": mine.peak_mb,
+        "device": SETTING.device.type,
+        "seconds": mine.seconds,
+        **environment(SETTING.device),
+        **case.more,
+    }
     benchmark.pedantic(Replay(mine.seconds).round, rounds=len(mine.seconds))

@@ -29,27 +29,41 @@ from .operating import threshold as headline
 # The columns of results.csv, in its order. No suffix: the headline threshold (90 % majority recall on tune); _bal: best
 # balanced accuracy on tune; _50: 0.5, as are sensitivity and specificity; _em: 0.5 after correction for prevalence.
 FIGURES = (
-    "auc", "ap", "minority_recall", "majority_recall", "threshold",
-    "minority_recall_bal", "majority_recall_bal", "threshold_bal",
-    "minority_recall_50", "majority_recall_50", "minority_recall_em", "majority_recall_em",
-    "sensitivity", "specificity", "brier", "ece",
+    "auc",
+    "ap",
+    "minority_recall",
+    "majority_recall",
+    "threshold",
+    "minority_recall_bal",
+    "majority_recall_bal",
+    "threshold_bal",
+    "minority_recall_50",
+    "majority_recall_50",
+    "minority_recall_em",
+    "majority_recall_em",
+    "sensitivity",
+    "specificity",
+    "brier",
+    "ece",
 )
-BINS = 10                   # of the expected calibration error
-FOLDS = 5                   # of the cross-fit in a logistic ensemble
+BINS = 10  # of the expected calibration error
+FOLDS = 5  # of the cross-fit in a logistic ensemble
 
 
 @dataclass(frozen=True)
 class Operating:
     """All that tune chooses for thresholds and calibration: one entry per label, NaN where reason[k] is not empty."""
-    threshold: tuple[float, ...]        # 90 % majority recall on tune, by the rule of operating.py
-    threshold_bal: tuple[float, ...]    # best balanced accuracy on tune
-    prior: tuple[float, ...]            # prevalence on tune
-    slope: tuple[float, ...]            # calibrated score = sigmoid(slope * logit(score) + offset)
+
+    threshold: tuple[float, ...]  # 90 % majority recall on tune, by the rule of operating.py
+    threshold_bal: tuple[float, ...]  # best balanced accuracy on tune
+    prior: tuple[float, ...]  # prevalence on tune
+    slope: tuple[float, ...]  # calibrated score = sigmoid(slope * logit(score) + offset)
     offset: tuple[float, ...]
     reason: tuple[str, ...]
 
 
 # ---- choices made on tune ------------------------------------------------------------------------
+
 
 def choose(tune_truth: np.ndarray, tune_score: np.ndarray, minority) -> Operating:
     """Thresholds and calibration of each label from tune exams alone.
@@ -79,13 +93,13 @@ def _thresholds(truth: np.ndarray, score: np.ndarray, minority: int) -> tuple[fl
     """
     values = np.unique(score)
     middle = (values[:-1] + values[1:]) / 2
-    middle = np.where(middle > values[:-1], middle, values[1:])         # neighbouring floats have nothing half way
+    middle = np.where(middle > values[:-1], middle, values[1:])  # neighbouring floats have nothing half way
     cuts = np.concatenate([values[:1], middle, [np.nextafter(values[-1], np.inf)]])
-    called_minority = (score >= cuts[:, None]) == (minority == 1)       # [C, E]
-    is_minority = truth == minority                                     # [E]
+    called_minority = (score >= cuts[:, None]) == (minority == 1)  # [C, E]
+    is_minority = truth == minority  # [E]
     rare, common = int(is_minority.sum()), int((~is_minority).sum())
-    found = (called_minority & is_minority).sum(axis=1)                 # [C] minority exams called so
-    kept = (~called_minority & ~is_minority).sum(axis=1)                # [C] majority exams called so
+    found = (called_minority & is_minority).sum(axis=1)  # [C] minority exams called so
+    kept = (~called_minority & ~is_minority).sum(axis=1)  # [C] majority exams called so
     balanced = np.lexsort((-kept, -(found * common + kept * rare)))[0]  # integers: balanced accuracy without rounding
     return float(headline(truth, score, minority)[0]), float(cuts[balanced])
 
@@ -102,6 +116,7 @@ def _calibration(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
 
 # ---- figures on the reported exams ---------------------------------------------------------------
 
+
 def figures(truth: np.ndarray, score: np.ndarray, labels, minority, operating: Operating):
     """Every figure of FIGURES for every label and for `macro`.
 
@@ -114,8 +129,11 @@ def figures(truth: np.ndarray, score: np.ndarray, labels, minority, operating: O
     values, reasons = {}, {}
     for k, label in enumerate(labels):
         values[label] = _of_label(truth[:, k], score[:, k], minority[k], operating, k)
-        reasons[label] = {figure: _why(figure, truth[:, k], score[:, k], operating.reason[k])
-                          for figure in FIGURES if np.isnan(values[label][figure])}
+        reasons[label] = {
+            figure: _why(figure, truth[:, k], score[:, k], operating.reason[k])
+            for figure in FIGURES
+            if np.isnan(values[label][figure])
+        }
     values["macro"], reasons["macro"] = {}, {}
     for figure in FIGURES:
         undefined = [label for label in labels if np.isnan(values[label][figure])]
@@ -135,7 +153,7 @@ def _of_label(truth: np.ndarray, score: np.ndarray, minority: int, operating: Op
     value["threshold"], value["threshold_bal"] = operating.threshold[k], operating.threshold_bal[k]
     if _not_finite(score):
         return value
-    value["brier"] = float(np.mean((score - truth) ** 2))               # Brier 1950
+    value["brier"] = float(np.mean((score - truth) ** 2))  # Brier 1950
     value["ece"] = expected_calibration_error(truth, score)
     if not _one_class(truth):
         value["auc"] = float(roc_auc_score(truth, score))
@@ -171,12 +189,13 @@ def expected_calibration_error(truth: np.ndarray, score: np.ndarray) -> float:
     BINS bins of equal width, closed below: [0, 0.1) ... [0.9, 1]. On 120 exams a perfectly calibrated model still
     shows 0.05 to 0.12: compare methods on the same exams, and do not read it as a distance from 0.
     """
-    bins = np.minimum((score * BINS).astype(int), BINS - 1)             # [E]
-    gap = np.bincount(bins, weights=score - truth, minlength=BINS)      # [BINS] exams in the bin x (mean score - share)
+    bins = np.minimum((score * BINS).astype(int), BINS - 1)  # [E]
+    gap = np.bincount(bins, weights=score - truth, minlength=BINS)  # [BINS] exams in the bin x (mean score - share)
     return float(np.abs(gap).sum() / len(score))
 
 
 # ---- prevalence that shifts ----------------------------------------------------------------------
+
 
 def saerens(score: np.ndarray, prior: float) -> tuple[np.ndarray, float]:
     """Correct scores for a new prevalence that is estimated from the scores alone (Saerens et al. 2002).
@@ -195,7 +214,7 @@ def saerens(score: np.ndarray, prior: float) -> tuple[np.ndarray, float]:
     """
     if not 0 < prior < 1:
         raise ValueError(f"the prior must lie strictly between 0 and 1, not {prior}")
-    positive, negative = score / prior, (1 - score) / (1 - prior)       # [E] likelihood of each class, up to one factor
+    positive, negative = score / prior, (1 - score) / (1 - prior)  # [E] likelihood of each class, up to one factor
 
     def derivative(q: float) -> float:
         return float(np.mean((positive - negative) / (q * positive + (1 - q) * negative)))
@@ -205,8 +224,8 @@ def saerens(score: np.ndarray, prior: float) -> tuple[np.ndarray, float]:
         middle = (low + high) / 2
         low, high = (middle, high) if derivative(middle) > 0 else (low, middle)
     q = (low + high) / 2
-    gain = np.log(q * positive + (1 - q) * negative).sum()              # over the prior's log-likelihood, which is 0
-    if 2 * gain < NormalDist().inv_cdf(0.975) ** 2:                     # chi2 with one degree of freedom
+    gain = np.log(q * positive + (1 - q) * negative).sum()  # over the prior's log-likelihood, which is 0
+    if 2 * gain < NormalDist().inv_cdf(0.975) ** 2:  # chi2 with one degree of freedom
         return score, prior
     return q * positive / (q * positive + (1 - q) * negative), q
 
@@ -216,15 +235,18 @@ def shift(train_truth: np.ndarray, truth: np.ndarray, labels) -> str:
 
     train_truth, truth: [E, L].
     """
-    before, after, moved = train_truth.mean(axis=0), truth.mean(axis=0), shifted(train_truth, truth)        # [L]
+    before, after, moved = train_truth.mean(axis=0), truth.mean(axis=0), shifted(train_truth, truth)  # [L]
     named = [f"{labels[k]} {before[k]:.2f} -> {after[k]:.2f}" for k in np.flatnonzero(moved | ~moved.any())]
     if moved.any():
-        return (f"Prevalence shifts between training and reported exams ({', '.join(named)}): recalls at 0.5, average "
-                "precision, Brier and calibration error move with it; AUC and recalls at tune's thresholds need not.")
+        return (
+            f"Prevalence shifts between training and reported exams ({', '.join(named)}): recalls at 0.5, average "
+            "precision, Brier and calibration error move with it; AUC and recalls at tune's thresholds need not."
+        )
     return f"No shift of prevalence can be told between training and reported exams ({', '.join(named)})."
 
 
 # ---- the ensemble of planes ----------------------------------------------------------------------
+
 
 def ensemble(tune_truth: np.ndarray, tune_scores: dict, scores: dict, how: str = "log-odds"):
     """Join the planes' scores, per label, by weights from tune.
@@ -244,7 +266,7 @@ def ensemble(tune_truth: np.ndarray, tune_scores: dict, scores: dict, how: str =
     planes = sorted(tune_scores)
     if planes != sorted(scores) or not planes:
         raise ValueError(f"planes on tune {planes} and to score {sorted(scores)} must be the same, and at least one")
-    tune = np.stack([tune_scores[plane] for plane in planes])           # [P, E, L]
+    tune = np.stack([tune_scores[plane] for plane in planes])  # [P, E, L]
     given = _probabilities(np.stack([scores[plane] for plane in planes]))
     for of_plane in tune:
         _checked(tune_truth, of_plane)
@@ -261,7 +283,7 @@ def ensemble(tune_truth: np.ndarray, tune_scores: dict, scores: dict, how: str =
 
 def _log_odds(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """truth [E, L], scores [P, E, L] -> weights [P, L] that sum to 1 over planes."""
-    accuracy = ((scores >= 0.5) == (truth == 1)).mean(axis=1)           # [P, L]
+    accuracy = ((scores >= 0.5) == (truth == 1)).mean(axis=1)  # [P, L]
     accuracy = np.clip(accuracy, 0.5, 1 - 0.5 / len(truth))
     weights = np.log(accuracy / (1 - accuracy))
     weights[:, weights.sum(axis=0) == 0] = 1
@@ -275,7 +297,7 @@ def _logistic(truth: np.ndarray, tune: np.ndarray, given: np.ndarray) -> tuple[n
         return np.full(tune.shape[1], np.nan), np.full(given.shape[1], np.nan), np.full(len(tune) + 1, np.nan)
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
     crossed = cross_val_predict(_regression(), _logit(tune).T, truth, cv=split, method="predict_proba")[:, 1]
-    weights = _coefficients(_regression().fit(_logit(tune).T, truth))         # on [E, P]
+    weights = _coefficients(_regression().fit(_logit(tune).T, truth))  # on [E, P]
     return crossed, _sigmoid(weights[:-1] @ _logit(given) + weights[-1]), weights
 
 
@@ -293,13 +315,14 @@ def _coefficients(fitted) -> np.ndarray:
 
 # ---- shared --------------------------------------------------------------------------------------
 
+
 def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(np.asarray(p, float), 1e-6, 1 - 1e-6)                   # float32 sigmoids saturate at exactly 0 and 1
+    p = np.clip(np.asarray(p, float), 1e-6, 1 - 1e-6)  # float32 sigmoids saturate at exactly 0 and 1
     return np.log(p / (1 - p))
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * x))                                 # no overflow
+    return 0.5 * (1 + np.tanh(0.5 * x))  # no overflow
 
 
 def _not_finite(score: np.ndarray) -> str:
@@ -330,6 +353,6 @@ def _checked(truth, score, minority=None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _probabilities(score: np.ndarray) -> np.ndarray:
-    if (score < 0).any() or (score > 1).any():                          # NaN passes: its figures become undefined
+    if (score < 0).any() or (score > 1).any():  # NaN passes: its figures become undefined
         raise ValueError(f"scores must be probabilities, found {np.nanmin(score):g} to {np.nanmax(score):g}: logits?")
     return score

@@ -1,8 +1,9 @@
-"""The headline's operating point: the threshold at 90 % majority recall, chosen on tune alone. The rule stands here and nowhere else.
+"""The headline's operating point: the threshold at 90 % majority recall, chosen on tune alone. The rule stands here and
+nowhere else.
 
-The threshold is the 90 % quantile of the majority's scores on tune, towards the minority, as Harrell and Davis (1982) estimate it: a mean
-of all ordered scores, weighted by the chance that each one is the quantile. It is less noisy than any single score; docs/statistics.md
-compares it with other rules.
+The threshold is the 90 % quantile of the majority's scores on tune, towards the minority, as Harrell and Davis (1982)
+estimate it: a mean of all ordered scores, weighted by the chance that each one is the quantile. It is less noisy than
+any single score; docs/statistics.md compares it with other rules.
 """
 
 from functools import cache
@@ -15,10 +16,12 @@ GRID = np.linspace(0, 1, 4097)
 
 
 def threshold(truth: np.ndarray, score: np.ndarray, minority: int, counts: np.ndarray | None = None) -> np.ndarray:
-    """Of one label, from tune exams [E] that stand in a resample as often as `counts` [R, E] says (none: once each): [R].
+    """Of one label, from tune exams [E] that stand in a resample as often as `counts` [R, E] says (none: once each):
+    [R].
 
-    As everywhere, score >= threshold is called positive. Ties: an exam whose score equals the quantile is called majority, so exams of
-    equal scores are called alike, and where all scores are equal none is called minority. NaN where no majority exam is there.
+    As everywhere, score >= threshold is called positive. Ties: an exam whose score equals the quantile is called
+    majority, so exams of equal scores are called alike, and where all scores are equal none is called minority. NaN
+    where no majority exam is there.
     """
     common = truth != minority
     counts = np.ones((1, len(truth))) if counts is None else counts

@@ -9,7 +9,11 @@ from . import intervals
 
 FIGURES = ("pointing", "energy", "retrieval")  # of a map; beside each those of random maps and of the centre
 SANITY = "sanity"
-COLUMNS = (*(f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high", "_random", "_centre")), SANITY, "pointed_exams")
+COLUMNS = (
+    *(f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high", "_random", "_centre")),
+    SANITY,
+    "pointed_exams",
+)
 
 
 def summary(each: dict[str, np.ndarray], resamples: np.ndarray) -> list[dict[str, float]]:

@@ -1,5 +1,5 @@
-"""What each column of results.csv means: docs/columns.md is printed from here by `python -m bench results --columns`."""
-
+"""What each column of results.csv means: docs/columns.md is printed from here by `python -m bench results
+--columns`."""
 
 from .results import COLUMNS
 
@@ -8,8 +8,13 @@ POINTED = {  # explanations that were scored against lesions
     "energy": "share of the explanation's sum that lies in the lesion",
     "retrieval": "share of exams whose frame with the largest mean shows the lesion",
 }
-ENDS = {"": "", "_low": ": lower end of the 95 % interval", "_high": ": upper end of the 95 % interval",
-        "_random": ": of random maps", "_centre": ": of a fixed blob in the centre"}  # fmt: skip
+ENDS = {
+    "": "",
+    "_low": ": lower end of the 95 % interval",
+    "_high": ": upper end of the 95 % interval",
+    "_random": ": of random maps",
+    "_centre": ": of a fixed blob in the centre",
+}
 CUTS = {
     "_bal": "at the threshold with the best balanced accuracy on tune",
     "_50": "at the threshold 0.5",
@@ -37,13 +42,20 @@ EXPLAINED = {
     "majority_recall": "recall of the other class, at `threshold`",
     "threshold": "chosen on tune, so that 90 % of the majority are recalled",
     "threshold_bal": "chosen on tune for the best balanced accuracy",
-    **{f"{who}_recall{end}": f"recall of the {who} class {where}" for end, where in CUTS.items() for who in ("minority", "majority")},
+    **{
+        f"{who}_recall{end}": f"recall of the {who} class {where}"
+        for end, where in CUTS.items()
+        for who in ("minority", "majority")
+    },
     "sensitivity": "recall of class 1 at 0.5",
     "specificity": "recall of class 0 at 0.5",
     "brier": "mean squared error of the probabilities",
     "ece": "expected calibration error, 10 bins",
-    **{f"{name}_{end}": f"{which} end of the 95 % interval of `{name}`" for name in ("auc", "minority_recall", "skill")
-       for end, which in (("low", "lower"), ("high", "upper"))},
+    **{
+        f"{name}_{end}": f"{which} end of the 95 % interval of `{name}`"
+        for name in ("auc", "minority_recall", "skill")
+        for end, which in (("low", "lower"), ("high", "upper"))
+    },
     "skill": "on tune: 1 - loss / loss of a predictor that gives each label its prevalence; rows `macro` alone",
     **{f"{name}{end}": about + more for name, about in POINTED.items() for end, more in ENDS.items()},
     "sanity": "rank correlation of explanations before and after the weights were shuffled",
@@ -64,10 +76,16 @@ EXPLAINED = {
     "python": "version",
     "commit": "of the code; `+`: with changes",
     "reason": "why a cell of the row is empty, or `did not learn`",
-    **{f"rel_{part}": f"seconds of {about} relative to calibration kernels, by `check`" for part, about in (
-        ("pretext_step", "a pretext step"), ("jigsaw_batch", "a batch of jigsaws"), ("head_epoch", "an epoch of the head"),
-        ("prediction", "a prediction"))},
-}  # fmt: skip
+    **{
+        f"rel_{part}": f"seconds of {about} relative to calibration kernels, by `check`"
+        for part, about in (
+            ("pretext_step", "a pretext step"),
+            ("jigsaw_batch", "a batch of jigsaws"),
+            ("head_epoch", "an epoch of the head"),
+            ("prediction", "a prediction"),
+        )
+    },
+}
 
 
 def page() -> str:
@@ -75,8 +93,8 @@ def page() -> str:
     rows = "\n".join(f"| `{name}` | {EXPLAINED[name]} |" for name in COLUMNS)
     return f"""# Columns of results.csv
 
-One row for each data set, preset, protocol, method, variant, plane, label, seed and device. Cells are empty where a figure is not
-defined. This page is printed by `python -m bench results --columns`.
+One row for each data set, preset, protocol, method, variant, plane, label, seed and device. Cells are empty where a
+figure is not defined. This page is printed by `python -m bench results --columns`.
 
 | column | meaning |
 |---|---|

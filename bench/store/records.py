@@ -19,7 +19,9 @@ SHAPE = {  # what every run.json holds, and of what type; a list has any number 
     "history": [{"seconds": float}],
     "pretext": [{"seconds": float, "tune_accuracy": float, "tune_loss": float}],
     "seconds": {"downstream": float, "train": float},
-    "cost": dict.fromkeys(("exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb", "train_flops"), float),
+    "cost": dict.fromkeys(
+        ("exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb", "train_flops"), float
+    ),
     "environment": dict.fromkeys(("machine", "torch", "python", "commit"), str),
     "settings": {"frame": int, "jigsaw": {}},
 }
@@ -41,7 +43,11 @@ def read_record(path: Path) -> dict:
 def misfit(value: object, shape: object, name: str = "") -> str:
     """Name of the first part of `value` that is not of `shape`; empty where all are."""
     if isinstance(shape, dict):
-        parts = [(value.get(key), kind, f"{name}.{key}".lstrip(".")) for key, kind in shape.items()] if isinstance(value, dict) else None
+        parts = (
+            [(value.get(key), kind, f"{name}.{key}".lstrip(".")) for key, kind in shape.items()]
+            if isinstance(value, dict)
+            else None
+        )
     elif isinstance(shape, list):
         parts = [(each, shape[0], f"{name}[{k}]") for k, each in enumerate(value)] if isinstance(value, list) else None
     else:
@@ -71,7 +77,8 @@ def write_scores(path: Path, sets) -> None:
 
 
 def read_scores(path: Path, labels: Sequence[str]) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
-    """split -> (exam ids [E], sorted; truth [E, L], score [E, L] in the order of `labels`), in whatever order the rows stand."""
+    """split -> (exam ids [E], sorted; truth [E, L], score [E, L] in the order of `labels`), in whatever order the rows
+    stand."""
     sets: dict[str, dict[tuple[str, str], tuple[int, float]]] = {"tune": {}, "reported": {}}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -80,8 +87,11 @@ def read_scores(path: Path, labels: Sequence[str]) -> dict[str, tuple[list[str],
                 split, exam, label, truth, score = (row.get(name) or "" for name in HEAD)
                 if split not in sets or label not in labels or truth not in ("0", "1") or not is_score(score):
                     shown = ",".join((split, exam, label, truth, score))[:80]
-                    raise UserError(f"{path}:{table.line_num}: {shown!r} is no row of {','.join(HEAD)} with truth 0 or 1 and a score "
-                                    f"from 0 to 1; {AGAIN}")  # fmt: skip
+                    raise UserError(
+                        f"{path}:{table.line_num}: {shown!r} is no row of {','.join(HEAD)} with truth 0 or 1 and a "
+                        f"score "
+                        f"from 0 to 1; {AGAIN}"
+                    )
                 if (exam, label) in sets[split]:
                     raise UserError(f"{path}:{table.line_num}: exam {exam}, {label} stands there twice; {AGAIN}")
                 sets[split][exam, label] = int(truth), float(score)

@@ -16,7 +16,8 @@ KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", 
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
 SKILL = ("skill", "skill_low", "skill_high")
 COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
-TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # by `check`: seconds relative to those of calibration kernels
+# by `check`: seconds relative to those of calibration kernels
+TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")
 RELATIVE = tuple(f"rel_{part}" for part in TIMED)
 COLUMNS = (
     *KEY,
@@ -58,7 +59,8 @@ def read(path: Path) -> list[dict]:
 
 
 def parsed(content: str, path: str) -> list[dict]:
-    """The rows of a file's `content`; cells of columns that it does not have are empty, as in a file of an earlier version.
+    """The rows of a file's `content`; cells of columns that it does not have are empty, as in a file of an earlier
+    version.
 
     Raises UserError that names `path`.
     """
@@ -74,7 +76,10 @@ def parsed(content: str, path: str) -> list[dict]:
     if not odd and any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: a row has more or fewer cells than the header; move the file away to start a new one")
     if odd:
-        raise UserError(f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a new one")
+        raise UserError(
+            f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a "
+            f"new one"
+        )
     return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 
 
@@ -85,11 +90,11 @@ def check(path: Path) -> None:
 
 
 def upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool] = lambda row: False) -> None:
-    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was, save those
-    that `instead` names: they go.
+    """Put `rows` into the file, each in place of the one with its key; sorted by key, every other row kept as it was,
+    save those that `instead` names: they go.
 
     Runs of several folders may share the file: what one reads, no other changes before it is written.
-    """  # fmt: skip
+    """
     with locked(path.with_name(f".{path.name}.lock")):
         drop_unfinished(path.parent, path.name)
         _upsert(path, rows, instead)

@@ -49,7 +49,10 @@ class Scored:
         (self.tune_ids, self.tune_truth, _), (self.ids, self.truth, _) = first["tune"], first["reported"]
         planes = [{plane: sets[split][2] for plane, sets in stored.items()} for split in ("tune", "reported")]
         joined = Derived(lambda name: metrics.ensemble(self.tune_truth, *planes, ENSEMBLES[name]))
-        self.tune, self.scores = Derived(lambda name: joined[name][0], planes[0]), Derived(lambda name: joined[name][1], planes[1])
+        self.tune, self.scores = (
+            Derived(lambda name: joined[name][0], planes[0]),
+            Derived(lambda name: joined[name][1], planes[1]),
+        )
         self.operating = Derived(lambda plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority))
 
     def shown(self, ensemble: str) -> str:
@@ -66,12 +69,14 @@ class Scored:
         return intervals.tune_weights(self.tune_truth, self.tune_ids)
 
     def tune_losses(self, plane: str) -> np.ndarray:
-        """Losses of each tune exam [2, E]: of the model, and of the constant predictor; of an ensemble the means over its planes."""
+        """Losses of each tune exam [2, E]: of the model, and of the constant predictor; of an ensemble the means over
+        its planes."""
         records = self.records.values() if plane in ENSEMBLES else [self.records[plane]]
         return np.mean([[record["tune_losses"][of] for of in ("model", "constant")] for record in records], axis=0)
 
     def rows(self) -> list[dict]:
-        """Rows of results.csv: every plane, and the ensembles if they are of all the data has; every label and macro."""
+        """Rows of results.csv: every plane, and the ensembles if they are of all the data has; every label and
+        macro."""
         resamples = intervals.weights(self.truth), self.tune_weights()
         whole = set(self.records) == set(next(iter(self.records.values()))["planes"])
         planes = (*self.records, *ENSEMBLES) if whole else self.records
@@ -90,15 +95,24 @@ class Scored:
         skill = intervals.skill(*self.tune_losses(plane))
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
-            a, r = (intervals.interval(draws[:, :, i], exams[i], more[i]) for draws, exams, more in zip((auc, recall), behind, hidden))
+            a, r = (
+                intervals.interval(draws[:, :, i], exams[i], more[i])
+                for draws, exams, more in zip((auc, recall), behind, hidden)
+            )
             row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
             if label != MACRO:
                 row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
             if label == MACRO:
                 row |= dict(zip(SKILL, (skill.value, skill.low, skill.high)))
             row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high))) | looked["figures"].get(label, {})
-            why = [v for k, v in reasons[label].items() if not k.startswith("threshold")] + [looked["reasons"].get(label)]
-            why += [f"no interval of {name}: {e.why}" for name, e in (("AUC", a), ("minority recall", r)) if e.why and math.isnan(e.low)]
+            why = [v for k, v in reasons[label].items() if not k.startswith("threshold")] + [
+                looked["reasons"].get(label)
+            ]
+            why += [
+                f"no interval of {name}: {e.why}"
+                for name, e in (("AUC", a), ("minority recall", r))
+                if e.why and math.isnan(e.low)
+            ]
             why += [UNLEARNT] if label == MACRO and not skill.learnt else []
             row["reason"] = "; ".join(dict.fromkeys(filter(None, why)))
             rows.append(row)
@@ -110,10 +124,14 @@ class Scored:
         return folder and explanations.read(folder, self.records[plane]) or {"figures": {}, "reasons": {}}
 
     def costs(self, plane: str) -> dict:
-        """What was measured on one plane; of the ensemble the sums over planes (throughput: one plane after another)."""
+        """What was measured on one plane; of the ensemble the sums over planes (throughput: one plane after
+        another)."""
         records = list(self.records.values()) if plane in ENSEMBLES else [self.records[plane]]
         costs = [record["cost"] for record in records]
-        row = {name: sum(cost[name] for cost in costs) for name in ("train_flops", "flops_per_exam", "parameters", "trainable")}
+        row = {
+            name: sum(cost[name] for cost in costs)
+            for name in ("train_flops", "flops_per_exam", "parameters", "trainable")
+        }
         row["exams_per_s"] = 1 / sum(1 / cost["exams_per_s"] for cost in costs)
         row["peak_mb"] = max(cost["peak_mb"] for cost in costs)
         row["train_seconds"] = sum(record["seconds"]["train"] for record in records)
@@ -128,7 +146,8 @@ class Scored:
 
 
 def stored(out: Path) -> dict[tuple, dict[str, list[Scored]]]:
-    """All runs below a folder: GROUP -> name of method and variant -> one Scored per seed. Raises UserError where there are none."""
+    """All runs below a folder: GROUP -> name of method and variant -> one Scored per seed. Raises UserError where there
+    are none."""
     cells: dict = {}
     for path in sorted(out.rglob("run.json")):
         record = read_record(path)
@@ -137,8 +156,10 @@ def stored(out: Path) -> dict[tuple, dict[str, list[Scored]]]:
         seeds.setdefault(record["seed"], []).append(path.parent)
     if not cells:
         raise UserError(f"--out {out}: holds no finished run; run one first: python -m bench run --out {out}")
-    return {group: {name: [Scored(folders) for _, folders in sorted(seeds.items())] for name, seeds in names.items()}
-            for group, names in cells.items()}  # fmt: skip
+    return {
+        group: {name: [Scored(folders) for _, folders in sorted(seeds.items())] for name, seeds in names.items()}
+        for group, names in cells.items()
+    }
 
 
 def chosen(groups: dict, words: str, out: Path) -> tuple:
@@ -146,7 +167,9 @@ def chosen(groups: dict, words: str, out: Path) -> tuple:
     fitting = [group for group in groups if set(options.words(words)) <= set(group)]
     if len(fitting) != 1:
         held = "; ".join(", ".join(group) for group in fitting or groups)
-        raise UserError(f"--of {words or '(not given)'}: {'several fit' if fitting else 'nothing fits'} in {out}: {held}")
+        raise UserError(
+            f"--of {words or '(not given)'}: {'several fit' if fitting else 'nothing fits'} in {out}: {held}"
+        )
     return fitting[0]
 
 

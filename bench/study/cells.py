@@ -1,4 +1,5 @@
-"""The cells of a study: its levels, methods, draws, seeds and planes as jobs, in lines of the table that they end in."""
+"""The cells of a study: its levels, methods, draws, seeds and planes as jobs, in lines of the table that they end
+in."""
 
 import argparse
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,8 @@ class Line:
 
 
 def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line]]:
-    """The data set, and the lines in the order of levels and methods. Raises UserError for options and levels that make no sense."""
+    """The data set, and the lines in the order of levels and methods. Raises UserError for options and levels that make
+    no sense."""
     name = args.preset or study.preset
     chosen = preset(name, spelled(name, args.set))
     dataset = dataset_of(args.data, replace(chosen, data=DataConfig(exams=chosen.data.exams)), args.protocol)
@@ -51,7 +53,9 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
         for draw, variant in zip(draws, variants):
             at = preset(name, variant)
             if at.data.exams != chosen.data.exams:
-                raise UserError(f"{level.name}: data.exams is one for a whole study; give it with --set, or compare data.labels")
+                raise UserError(
+                    f"{level.name}: data.exams is one for a whole study; give it with --set, or compare data.labels"
+                )
             try:
                 patch_size(at.frame, at.sslm.jigsaw.grid)
                 shown[draw] = dataset.showing(at.data)
@@ -59,7 +63,13 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
                 reasons[draw] = str(error)
         for family in families:
             method = level.methods[study.methods.index(family)] if level.methods else family
-            jobs = {(draw, seed): [Job.asked(args, data, preset(name, variants[draw]), method, plane, seed, device, variants[draw])
-                                   for plane in planes] for draw, data in shown.items() for seed in seeds}  # fmt: skip
+            jobs = {
+                (draw, seed): [
+                    Job.asked(args, data, preset(name, variants[draw]), method, plane, seed, device, variants[draw])
+                    for plane in planes
+                ]
+                for draw, data in shown.items()
+                for seed in seeds
+            }
             lines.append(Line(level, method, family, variants[0], jobs, reasons))
     return dataset, lines

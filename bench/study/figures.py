@@ -20,7 +20,8 @@ from .studies import Level, Study
 
 @dataclass(frozen=True)
 class Drawn:
-    """A line's figures on the exams and on every resample: [1 + R, units, labels + 1] each, NaN for a unit that has none.
+    """A line's figures on the exams and on every resample: [1 + R, units, labels + 1] each, NaN for a unit that has
+    none.
 
     A unit is a draw of labelled exams, its seeds averaged; where there is but one draw, a seed.
     """
@@ -44,7 +45,8 @@ class Drawn:
 
 
 def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], ensemble: str) -> list[Drawn]:
-    """scored: line -> (draw, seed) -> its stored scores, all on the same reported exams. A line that could not be fitted has none."""
+    """scored: line -> (draw, seed) -> its stored scores, all on the same reported exams. A line that could not be
+    fitted has none."""
     some = next(s for units in scored.values() for s in units.values())
     weights, plane = intervals.weights(some.truth), some.shown(ensemble)
     found = []
@@ -61,10 +63,27 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
             per_draw = [np.mean([s.tune_losses(plane) for s in row], axis=0) for row in grid]
             if not (learnt := intervals.skill(*np.concatenate(per_draw, axis=1)).learnt):
                 reasons.append(UNLEARNT)
-            empty = Counter((some.labels[k], reason) for row in grid for k, reason in enumerate(row[0].operating[plane].reason) if reason)
-            reasons += [f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
-                        for (label, reason), n in empty.items()]  # fmt: skip
-        found.append(Drawn(line, values, len(seeds), len(draws), tuple(dict.fromkeys(reasons)), exams_of(some, units.values()), learnt))
+            empty = Counter(
+                (some.labels[k], reason)
+                for row in grid
+                for k, reason in enumerate(row[0].operating[plane].reason)
+                if reason
+            )
+            reasons += [
+                f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
+                for (label, reason), n in empty.items()
+            ]
+        found.append(
+            Drawn(
+                line,
+                values,
+                len(seeds),
+                len(draws),
+                tuple(dict.fromkeys(reasons)),
+                exams_of(some, units.values()),
+                learnt,
+            )
+        )
     return found
 
 
@@ -74,32 +93,39 @@ def drawn_of(seeds: list[Scored], plane: str, weights: np.ndarray, figure: str) 
     if figure == "auc":
         return intervals.auc_draws(truth, score, weights)
     tune_score = np.stack([s.tune[plane] for s in seeds])
-    return intervals.recall_draws(truth, score, weights, seeds[0].minority, seeds[0].tune_truth, tune_score, seeds[0].tune_weights())
+    return intervals.recall_draws(
+        truth, score, weights, seeds[0].minority, seeds[0].tune_truth, tune_score, seeds[0].tune_weights()
+    )
 
 
 def exams_of(some: Scored, units: Iterable[Scored]) -> dict[str, np.ndarray]:
-    """What a line's figures rest on, [L + 1]: of recalls the least over its units, since draws of labelled exams tune on few."""
+    """What a line's figures rest on, [L + 1]: of recalls the least over its units, since draws of labelled exams tune
+    on few."""
     auc = intervals.exams_behind(some.truth)
     recall = [intervals.exams_behind(s.truth, s.minority, s.tune_truth) for s in units]
     return {"auc": auc, "minority_recall": np.min([auc, *recall], axis=0)}
 
 
 def opponents(study: Study, found: list[Drawn], own: Level) -> dict[int, int]:
-    """Number of a line -> number of the line that it is compared with, where there is one. own: the level that others are compared with."""
+    """Number of a line -> number of the line that it is compared with, where there is one. own: the level that others
+    are compared with."""
     pairs = {}
     for i, one in enumerate(found):
         for j, other in enumerate(found):
             if study.compare == "levels":
                 fits = other.line.level == own != one.line.level and one.line.family == other.line.family
             else:
-                fits = one.line.level == other.line.level and other.line.family == found[0].line.family != one.line.family
+                fits = (
+                    one.line.level == other.line.level and other.line.family == found[0].line.family != one.line.family
+                )
             if fits:
                 pairs[i] = j
     return pairs
 
 
 def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, shown: str) -> list[dict]:
-    """One dict of COLUMNS per line and label; differences and verdicts (after Holm over all of them) for label `shown` alone."""
+    """One dict of COLUMNS per line and label; differences and verdicts (after Holm over all of them) for label `shown`
+    alone."""
     labels = (*some.labels, MACRO)
     pairs, k = opponents(study, found, own), labels.index(shown)
     compared = {(i, figure): difference(found[i], found[j], figure, k) for i, j in pairs.items() for figure in FIGURES}
@@ -108,19 +134,32 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
     table = []
     for i, one in enumerate(found):
         line = one.line
-        common = {"study": study.name, "preset": name, "level": line.level.name, "at": line.level.at, "variant": line.variant,
-                  "method": line.method, "family": line.family, "seeds": one.seeds, "draws": one.draws,
-                  "reason": "; ".join(one.reasons)}  # fmt: skip
+        common = {
+            "study": study.name,
+            "preset": name,
+            "level": line.level.name,
+            "at": line.level.at,
+            "variant": line.variant,
+            "method": line.method,
+            "family": line.family,
+            "seeds": one.seeds,
+            "draws": one.draws,
+            "reason": "; ".join(one.reasons),
+        }
         for label_number, label in enumerate(labels):
             row = common | {"label": label}
             for figure in FIGURES:
-                e = intervals.interval(one.of(figure, label_number), one.exams[figure][label_number], one.hidden(figure, label_number))
+                e = intervals.interval(
+                    one.of(figure, label_number), one.exams[figure][label_number], one.hidden(figure, label_number)
+                )
                 row |= dict(zip((figure + bound for bound in BOUNDS), (e.value, e.low, e.high)))
                 if (i, figure) in compared and label == shown:
                     other, d, holm = found[pairs[i]].line, compared[i, figure], float(adjusted[i, figure])
                     verdict = intervals.verdict(d, holm) if one.learnt and found[pairs[i]].learnt else NO_VERDICT
                     row |= {"against": other.level.name if study.compare == "levels" else other.method, "over": d.over}
-                    row |= dict(zip((f"{figure}_{part}" for part in COMPARED), (d.value, d.low, d.high, d.p, holm, verdict)))
+                    row |= dict(
+                        zip((f"{figure}_{part}" for part in COMPARED), (d.value, d.low, d.high, d.p, holm, verdict))
+                    )
             table.append(row)
     return table
 
@@ -129,10 +168,15 @@ def footing(study: Study, table: list[dict], exams: int) -> str:
     """What the intervals and verdicts are about."""
     compared = [row for row in table if "against" in row]
     count = sum(math.isfinite(row[f"{figure}_p"]) for row in compared for figure in FIGURES)
-    lines = [f"Intervals are over {exams} exams, and over draws (seeds, where there is one draw) from {intervals.MIN_SEEDS} of them on; "
-             "with fewer they hold for the trained models."]  # fmt: skip
+    lines = [
+        f"Intervals are over {exams} exams, and over draws (seeds, where there is one draw) from "
+        f"{intervals.MIN_SEEDS} of them on; "
+        "with fewer they hold for the trained models."
+    ]
     if compared:
-        what = "each method with itself at the level named" if study.compare == "levels" else "methods at the same level"
+        what = (
+            "each method with itself at the level named" if study.compare == "levels" else "methods at the same level"
+        )
         lines.append(f"Differences: {what}" + f"; verdicts after Holm over {count} comparisons" * bool(count) + ".")
         if any(row["over"] == intervals.MODELS for row in compared):
             lines.append(f"Too few seeds for a verdict where there are fewer than {intervals.MIN_SEEDS} draws (seeds).")
@@ -141,6 +185,9 @@ def footing(study: Study, table: list[dict], exams: int) -> str:
 
 def difference(one: Drawn, other: Drawn, figure: str, label: int) -> intervals.Estimate:
     first, second = one.of(figure, label), other.of(figure, label)
-    same = one.line.level == other.line.level and one.draws > 1 and first.shape == second.shape  # draw by draw fitted to the same exams
+    # draw by draw fitted to the same exams
+    same = one.line.level == other.line.level and one.draws > 1 and first.shape == second.shape
     hidden = one.hidden(figure, label) + other.hidden(figure, label)
-    return intervals.paired(first, second, min(one.exams[figure][label], other.exams[figure][label]), hidden, together=same)
+    return intervals.paired(
+        first, second, min(one.exams[figure][label], other.exams[figure][label]), hidden, together=same
+    )

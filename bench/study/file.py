@@ -24,13 +24,19 @@ def read_study(path: Path) -> Study:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: not a readable TOML file ({error})") from None
     axes = raw.pop("axes", None)
-    if not isinstance(axes, list) or not axes or not all(isinstance(axis, dict) and axis.keys() == {"levels"} for axis in axes):
+    if (
+        not isinstance(axes, list)
+        or not axes
+        or not all(isinstance(axis, dict) and axis.keys() == {"levels"} for axis in axes)
+    ):
         raise UserError(f"{path}: axes: expected one or more tables [[axes]] with levels = [...]")
     levels = []
     for a, axis in enumerate(axes):
         if not isinstance(axis["levels"], list) or not axis["levels"]:
             raise UserError(f"{path}: axes[{a}].levels: expected a list of one or more levels")
-        levels.append(tuple(_made(Level, level, f"{path}: axes[{a}].levels[{k}]") for k, level in enumerate(axis["levels"])))
+        levels.append(
+            tuple(_made(Level, level, f"{path}: axes[{a}].levels[{k}]") for k, level in enumerate(axis["levels"]))
+        )
     study = _made(Study, raw, str(path), name=path.stem, axes=tuple(levels))
     _check(study, path)
     return study
@@ -62,7 +68,9 @@ def _typed(value: object, kind: object, where: str):
         return value
     kinds = {str: (str,), int: (int,)}.get(kind, (int, float))
     if not isinstance(value, kinds) or isinstance(value, bool):
-        raise UserError(f"{where}: expected {'a text' if kind is str else 'a whole number' if kind is int else 'a number'}")
+        raise UserError(
+            f"{where}: expected {'a text' if kind is str else 'a whole number' if kind is int else 'a number'}"
+        )
     return value
 
 
@@ -72,7 +80,10 @@ def _check(study: Study, path: Path) -> None:
         levels = study.levels
     except UserError as error:
         raise UserError(f"{path}: axes: {str(error).replace('--set', 'set')}") from None
-    for where, methods in [("methods", study.methods), *((f"level {level.name}: methods", level.methods) for level in levels)]:
+    for where, methods in [
+        ("methods", study.methods),
+        *((f"level {level.name}: methods", level.methods) for level in levels),
+    ]:
         for method in methods:
             if method not in METHODS:
                 raise UserError(f"{path}: {where}: {method}: {one_of(METHODS, method)}")
@@ -84,7 +95,10 @@ def _check(study: Study, path: Path) -> None:
     for level in levels:
         where = f"{path}: level {level.name}"
         if level.methods and len(level.methods) != len(study.methods):
-            raise UserError(f"{where}: methods: expected {len(study.methods)}, one in the place of each of {', '.join(study.methods)}")
+            raise UserError(
+                f"{where}: methods: expected {len(study.methods)}, one in the place of each of "
+                f"{', '.join(study.methods)}"
+            )
         if level.draws < 1 or names.count(level.name) > 1 or level.at is not None and level.at <= 0:
             raise UserError(f"{where}: expected draws of 1 or more, an `at` above 0, and a name of its own")
         try:

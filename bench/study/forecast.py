@@ -1,4 +1,5 @@
-"""How long cells will take: from finished cells of their kind, else from FLOPs over what this machine was measured to reach."""
+"""How long cells will take: from finished cells of their kind, else from FLOPs over what this machine was measured to
+reach."""
 
 from functools import cache
 
@@ -36,7 +37,8 @@ class Forecast:
                     self.known.setdefault(key, []).append(record)
 
     def seconds(self, job: Job) -> float:
-        """Of one cell that is to run. What it shares, a pretext and feature maps, is counted for the first that wants it."""
+        """Of one cell that is to run. What it shares, a pretext and feature maps, is counted for the first that wants
+        it."""
         first = shared_by(job) not in self.paid
         self.paid.add(shared_by(job))
         key = job.preset.name, job.device, job.method
@@ -86,5 +88,7 @@ def speed(chosen: Preset, device: str) -> float:
     prepare(chosen, device)
     config, where = resolved(chosen.sslm, torch.device(device)), torch.device(device)
     noise = torch.randint(256, (32, chosen.frame, chosen.frame), dtype=torch.uint8)
-    step = Step(config, FrameStore(noise, offsets_of([4] * 8)).to(where, "resident"), config.pretext.batch, config.pretext.dtype)
+    step = Step(
+        config, FrameStore(noise, offsets_of([4] * 8)).to(where, "resident"), config.pretext.batch, config.pretext.dtype
+    )
     return flops.TRAINING * config.pretext.batch * patches(config, chosen.frame) / median_seconds(step.loop, where)

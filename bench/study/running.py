@@ -27,15 +27,23 @@ def forecast(args: argparse.Namespace, lines: list[Line], jobs: list[Job]) -> st
     for job in jobs:
         if not job.finished():
             seconds[job.folder] = ahead.seconds(job)
-    told = [f"{level[job.folder]}: {job}: {f'about {seconds[job.folder]:.0f} s' if job.folder in seconds else 'finished'}" for job in jobs]
-    told += dict.fromkeys(f"{line.level.name}: left out: {reason}" for line in lines for reason in line.reasons.values())
+    told = [
+        f"{level[job.folder]}: {job}: {f'about {seconds[job.folder]:.0f} s' if job.folder in seconds else 'finished'}"
+        for job in jobs
+    ]
+    told += dict.fromkeys(
+        f"{line.level.name}: left out: {reason}" for line in lines for reason in line.reasons.values()
+    )
     encoders = {shared_by(job) for job in jobs if pretext_of(job.method)}
     workers = min(batch.side_by_side(args, jobs[0].preset, jobs[0].device), max(1, len(seconds)))
     total = sum(seconds.values()) / workers
     computed = len(seconds) - ahead.measured
     basis = [f"{ahead.measured} cells after finished ones of their kind"] * (ahead.measured > 0)
     basis += [f"{computed} from FLOPs at the speed of a pretext step here"] * (computed > 0)
-    told += ["", f"{len(jobs)} cells, {len(jobs) - len(seconds)} of them finished; encoders that they share: {len(encoders)}."]
+    told += [
+        "",
+        f"{len(jobs)} cells, {len(jobs) - len(seconds)} of them finished; encoders that they share: {len(encoders)}.",
+    ]
     if seconds:
         long = f"{total / 3600:.1f} h" if total >= 3600 else f"{math.ceil(total / 60)} min"
         told.append(f"About {long} for the rest, {workers} at a time ({'; '.join(basis)}).")
@@ -48,8 +56,10 @@ def work(args: argparse.Namespace, dataset: Dataset, lines: list[Line], jobs: li
         for job in jobs:
             forget(job)
     waiting = [job for job in jobs if args.force or not job.finished()]
-    say(f"{dataset.name} ({dataset.digest}), preset {jobs[0].preset.name}, device {jobs[0].device}: "
-        f"{len(jobs) - len(waiting)} of {len(jobs)} cells are finished in {args.out}")  # fmt: skip
+    say(
+        f"{dataset.name} ({dataset.digest}), preset {jobs[0].preset.name}, device {jobs[0].device}: "
+        f"{len(jobs) - len(waiting)} of {len(jobs)} cells are finished in {args.out}"
+    )
     for reason in dict.fromkeys(reason for line in lines for reason in line.reasons.values()):
         say(f"left out: {reason}")
     planes = {job.folder: of_draw for line in lines for of_draw in line.planes.values() for job in of_draw}
@@ -63,7 +73,9 @@ def work(args: argparse.Namespace, dataset: Dataset, lines: list[Line], jobs: li
 
 def told(args: argparse.Namespace, study: Study, lines: list[Line]) -> str:
     """Store the rows of results.csv, the study's own table and its plot; the table as text."""
-    scored = {line: {key: Scored([job.folder for job in of_draw]) for key, of_draw in line.planes.items()} for line in lines}
+    scored = {
+        line: {key: Scored([job.folder for job in of_draw]) for key, of_draw in line.planes.items()} for line in lines
+    }
     every = [s for units in scored.values() for s in units.values()]
     results.upsert(args.results, [row for s in every for row in s.rows()])
     job = next(job for line in lines for job in line.jobs)
@@ -77,10 +89,19 @@ def told(args: argparse.Namespace, study: Study, lines: list[Line]) -> str:
     study_table.write(path, table)
     families = dict.fromkeys(line.family for line in lines)
     about = study.about[:1].upper() + study.about[1:] + f" ({lines[0].family})" * (len(families) == 1)
-    title = f"{about}\n{job.dataset.name} ({job.dataset.digest}), preset {job.preset.name}, device {job.device}, 95 % intervals"
+    title = (
+        f"{about}\n{job.dataset.name} ({job.dataset.digest}), preset {job.preset.name}, device {job.device}, 95 "
+        f"% intervals"
+    )
     plot.draw(path.with_suffix(".png"), table, shown, title)
-    return "\n".join([study_table.printed(table, shown, args.markdown), "", figures.footing(study, table, len(every[0].truth)),
-                      f"Table: {path}  Plot: {path.with_suffix('.png')}  Figures: {args.results}"])  # fmt: skip
+    return "\n".join(
+        [
+            study_table.printed(table, shown, args.markdown),
+            "",
+            figures.footing(study, table, len(every[0].truth)),
+            f"Table: {path}  Plot: {path.with_suffix('.png')}  Figures: {args.results}",
+        ]
+    )
 
 
 def thinned(lines: list[Line], dataset: Dataset) -> str:

@@ -52,7 +52,9 @@ def empty_file(root):
 
 def huge_header(root):
     with open(volume(root), "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 256, 256)})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 256, 256)}
+        )
 
 
 def huge_count(root):
@@ -78,7 +80,9 @@ def many_axes(root):
 
 def huge_file(root):
     with open(volume(root), "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 20, 256, 256)})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 20, 256, 256)}
+        )
         file.truncate(file.tell() + (1 << 36))
 
 

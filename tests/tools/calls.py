@@ -1,7 +1,6 @@
 """A pickle that would call what it names."""
 
 
-
 class Calls:
     def __init__(self, function, *arguments):
         self.call = function, arguments

@@ -1,5 +1,6 @@
-"""Does unchanged code raise an alarm? `python tests/tools/gate_silence.py --runs 20` runs `bench check` that often, each time on two seeds
-that the baseline does not hold, and counts the runs that a gate failed. What it is given after `--` goes to `bench check`."""
+"""Does unchanged code raise an alarm? `python tests/tools/gate_silence.py --runs 20` runs `bench check` that often,
+each time on two seeds that the baseline does not hold, and counts the runs that a gate failed. What it is given after
+`--` goes to `bench check`."""
 
 import argparse
 import subprocess

@@ -14,7 +14,9 @@ CONFIG = SSLMConfig(
     jigsaw=JigsawConfig(grid=2, permutations=4),
     pretext=PretextConfig("fast", epochs=3, draws=4, batch=8, lr=2e-3),
     clip=ClipConfig(frames=4, edge=1),
-    downstream=DownstreamConfig(epochs=3, batch=4, lrs=(1e-3, 1e-2), trial=1, optimiser="adam", clips=2, hidden=8, views=2),
+    downstream=DownstreamConfig(
+        epochs=3, batch=4, lrs=(1e-3, 1e-2), trial=1, optimiser="adam", clips=2, hidden=8, views=2
+    ),
 )
 FIT, TUNE = torch.arange(4, 20), torch.arange(4)
 

@@ -1,8 +1,9 @@
 """Damaged files by the thousand through the readers: `python tests/tools/mutate.py --count 100000`.
 
-Each is a good .npy, csv, metadata.csv or pickle with bytes changed, cut, doubled, moved, or an opcode put in. A reader may return what the
-format promises or raise UserError, in one line; anything else is a finding. Nothing may be run (an audit hook watches for imports, calls of
-the system, files opened for writing) and memory is bounded (an address limit, under which an allocation on a damaged header's word fails).
+Each is a good .npy, csv, metadata.csv or pickle with bytes changed, cut, doubled, moved, or an opcode put in. A reader
+may return what the format promises or raise UserError, in one line; anything else is a finding. Nothing may be run (an
+audit hook watches for imports, calls of the system, files opened for writing) and memory is bounded (an address limit,
+under which an allocation on a damaged header's word fails).
 """
 
 import argparse
@@ -24,13 +25,53 @@ from sslm_core.exams import read_labels, read_volume, volume_shape
 from sslm_core.kneemri import read_diagnoses
 
 ROOM = 1 << 30  # bytes that the readers may take beside what the process has: no input is larger than 64 kB
-FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class", "socket.connect", "exec",
-             "os.remove", "os.rename", "os.mkdir", "ctypes.dlopen", "shutil.rmtree")  # fmt: skip
+FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "pickle.find_class",
+    "socket.connect",
+    "exec",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "ctypes.dlopen",
+    "shutil.rmtree",
+)
 OPCODES = b"cRoibtd]})(\x93\x81\x82\x92Pq\x94\x85\x86\x87\x8d\x8e\x96\x95\x97\x98h.N"
-NAMES = (b"cos\nsystem\n", b"cbuiltins\neval\n", b"cnumpy\nload\n", b"\x8c\x02os\x8c\x06system\x93", b"cnumpy\nmemmap\n",
-         b"iposix\nsystem\n", b"X\x0a\x00\x00\x00touch here\x85R", b"(S'touch here'\ntR")  # fmt: skip
-NUMBERS = (b"0", b"1", b"-1", b"255", b"99999999999999999999", b"0x7f", b"1e9", b"nan", b"True", b"'|O'", b"'<f8'", b"(((", b"\x00", b",",
-           b"\n", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"../../etc/passwd")  # fmt: skip
+NAMES = (
+    b"cos\nsystem\n",
+    b"cbuiltins\neval\n",
+    b"cnumpy\nload\n",
+    b"\x8c\x02os\x8c\x06system\x93",
+    b"cnumpy\nmemmap\n",
+    b"iposix\nsystem\n",
+    b"X\x0a\x00\x00\x00touch here\x85R",
+    b"(S'touch here'\ntR",
+)
+NUMBERS = (
+    b"0",
+    b"1",
+    b"-1",
+    b"255",
+    b"99999999999999999999",
+    b"0x7f",
+    b"1e9",
+    b"nan",
+    b"True",
+    b"'|O'",
+    b"'<f8'",
+    b"(((",
+    b"\x00",
+    b",",
+    b"\n",
+    b"\xff\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\x00\x00\x00\x80",
+    b"../../etc/passwd",
+)
 
 
 def good(draw: random.Random) -> dict[str, list[bytes]]:
@@ -83,10 +124,14 @@ def promised(path: Path) -> None:
     """Read `path` and check what its reader promises."""
     if path.suffix == ".csv":
         rows = read_labels(path)
-        assert rows and all(value in (0, 1) and name and "/" not in name and name.isprintable() for name, value in rows.items())
+        assert rows and all(
+            value in (0, 1) and name and "/" not in name and name.isprintable() for name, value in rows.items()
+        )
     elif path.suffix == ".table":
         rows = read_diagnoses(path)
-        assert rows and all(value in (0, 1, 2) and "/" not in name and name.isprintable() for name, value in rows.items())
+        assert rows and all(
+            value in (0, 1, 2) and "/" not in name and name.isprintable() for name, value in rows.items()
+        )
     else:
         volume = read_volume(path)
         assert volume.dtype == np.uint8 and volume.ndim == 3 and volume.size and volume.shape == volume_shape(path)
@@ -111,7 +156,9 @@ class Events(list):
     """What the hook has seen while it was armed."""
 
 
-def mutate(count: int, seed: int, suffixes: tuple[str, ...] = (".npy", ".pck", ".csv", ".table")) -> tuple[dict, list[str]]:
+def mutate(
+    count: int, seed: int, suffixes: tuple[str, ...] = (".npy", ".pck", ".csv", ".table")
+) -> tuple[dict, list[str]]:
     """(suffix -> how often accepted and refused, findings) of `count` inputs, evenly over the suffixes."""
     draw, events = random.Random(seed), Events()
     files = good(draw)
@@ -119,7 +166,8 @@ def mutate(count: int, seed: int, suffixes: tuple[str, ...] = (".npy", ".pck", "
     findings: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for suffix in suffixes:
-            for content in files[suffix]:  # first the good ones, which must be accepted; what is imported late is imported now
+            # first the good ones, which must be accepted; what is imported late is imported now
+            for content in files[suffix]:
                 (Path(folder) / f"good{suffix}").write_bytes(content)
                 promised(Path(folder) / f"good{suffix}")
         watch(events)
@@ -157,7 +205,10 @@ def main() -> int:
     outcome, findings = mutate(args.count, args.seed)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     for suffix, counts in outcome.items():
-        print(f"{suffix:7} {sum(counts.values()):>8} inputs: {counts['accepted']:>7} accepted, {counts['refused']:>7} refused in one line")
+        print(
+            f"{suffix:7} {sum(counts.values()):>8} inputs: {counts['accepted']:>7} accepted, {counts['refused']:>7} "
+            f"refused in one line"
+        )
     print(f"{len(findings)} findings; {time.monotonic() - began:.0f} s; peak memory grew by {grown / 1024:.0f} MB")
     for finding in findings[:20]:
         print(finding)

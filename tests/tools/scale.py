@@ -1,8 +1,9 @@
 """How the suite's bookkeeping grows with the number of exams: `python tests/tools/scale.py --exams 100000`.
 
-Folders of sparse volumes (24 frames of 32 x 32, all different in their first bytes) of an eighth, a quarter, a half and the whole number
-of exams go through the doctor, the reader, the split, the offsets of all frames and the sampling of jigsaw frames and clips. Each step runs
-in a process of its own, which tells its seconds, those of the processor, and its peak memory. No pixel is trained on.
+Folders of sparse volumes (24 frames of 32 x 32, all different in their first bytes) of an eighth, a quarter, a half and
+the whole number of exams go through the doctor, the reader, the split, the offsets of all frames and the sampling of
+jigsaw frames and clips. Each step runs in a process of its own, which tells its seconds, those of the processor, and
+its peak memory. No pixel is trained on.
 """
 
 import argparse
@@ -47,7 +48,12 @@ def step(name: str, root: Path) -> dict:
     from sslm_core.seeds import generator
 
     sets = read_exams(root) if name in ("digest", "plan") else None
-    before, began, worked, found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic(), time.process_time(), None
+    before, began, worked, found = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        time.monotonic(),
+        time.process_time(),
+        None,
+    )
     if name == "doctor":
         found = diagnose(root, 4, quiet=True).code
     elif name == "read":
@@ -60,7 +66,8 @@ def step(name: str, root: Path) -> dict:
         offsets = offsets_of(train.frames("sagittal"))
         store = FrameStore(torch.zeros(1, *SHAPE[1:], dtype=torch.uint8).expand(int(offsets[-1]), -1, -1), offsets)
         draw, fit = generator("cpu", 0, "scale"), torch.from_numpy(fit)
-        for part in fit[torch.randperm(len(fit), generator=draw)].split(64):  # an epoch of 16 frames and of one clip of each exam
+        # an epoch of 16 frames and of one clip of each exam
+        for part in fit[torch.randperm(len(fit), generator=draw)].split(64):
             frame_of(store, part.repeat(16), draw)
             clip_rows(store, part, ClipConfig(), draw)
         found = int(offsets[-1])
@@ -83,7 +90,9 @@ def main() -> None:
             make(Path(folder), exams)
             cells = []
             for name in STEPS:
-                told = subprocess.run([sys.executable, __file__, "--step", name, folder], check=True, capture_output=True, text=True)
+                told = subprocess.run(
+                    [sys.executable, __file__, "--step", name, folder], check=True, capture_output=True, text=True
+                )
                 record = json.loads(told.stdout)
                 cells.append(f"{record['seconds']:>12.1f}{record['worked']:>6.1f}{record['grown']:>5.0f}")
             print(f"{exams:<10}" + "".join(cells), flush=True)

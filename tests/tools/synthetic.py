@@ -1,5 +1,5 @@
-"""Stored runs of any size, without training, by the writers of bench.run: `python tests/tools/synthetic.py --out FOLDER` makes those of a
-`cpu` run of every method, for `python -m bench report --out FOLDER`."""  # fmt: skip
+"""Stored runs of any size, without training, by the writers of bench.run: `python tests/tools/synthetic.py --out
+FOLDER` makes those of a `cpu` run of every method, for `python -m bench report --out FOLDER`."""
 
 import argparse
 import json
@@ -31,9 +31,19 @@ def exam_set(labels: Iterable[str], exams: int, first: int, draw: np.random.Gene
     return SimpleNamespace(ids=tuple(f"{e:04}" for e in range(first, first + exams)), labels=labels, truth=truth)
 
 
-def store(out: Path, gains: dict[str, float], name: str = "made", labels: Iterable[str] = PREVALENCE, planes: Iterable[str] = PLANES,
-          seeds: Iterable[int] = (0, 1), exams: int = 120, tune: int = 48, digest: str = "0" * 12) -> Path:  # fmt: skip
-    """A run.json and a scores.csv for every cell. gains: method -> how far its scores' logits tell the classes apart; 0 is chance."""
+def store(
+    out: Path,
+    gains: dict[str, float],
+    name: str = "made",
+    labels: Iterable[str] = PREVALENCE,
+    planes: Iterable[str] = PLANES,
+    seeds: Iterable[int] = (0, 1),
+    exams: int = 120,
+    tune: int = 48,
+    digest: str = "0" * 12,
+) -> Path:
+    """A run.json and a scores.csv for every cell. gains: method -> how far its scores' logits tell the classes apart; 0
+    is chance."""
     draw = np.random.default_rng(0)
     sets = {"tune": exam_set(labels, tune, 0, draw), "reported": exam_set(labels, exams, tune, draw)}
     dataset = SimpleNamespace(name=name, digest=digest, protocol="clean")
@@ -46,7 +56,9 @@ def store(out: Path, gains: dict[str, float], name: str = "made", labels: Iterab
                 scored = [(split, one, torch.from_numpy(scores(one.truth, gain, noise))) for split, one in sets.items()]
                 job.folder.mkdir(parents=True)
                 write_scores(job.folder / "scores.csv", scored)
-                (job.folder / "run.json").write_text(json.dumps(record(job, planes, labels, rare, tune, 10 * (number + 1))))
+                (job.folder / "run.json").write_text(
+                    json.dumps(record(job, planes, labels, rare, tune, 10 * (number + 1)))
+                )
     return out
 
 
@@ -55,19 +67,49 @@ def scores(truth: np.ndarray, gain: float, draw: np.random.Generator) -> np.ndar
     return 1 / (1 + np.exp(-2 * (gain * (2.0 * truth - 1) + draw.normal(size=truth.shape)))).astype(np.float32)
 
 
-def record(job: Job, planes: tuple[str, ...], labels: Iterable[str], rare: list[int], tune: int, seconds: float) -> dict:
-    pretext = [{"epoch": e + 1, "seconds": seconds * (e + 1), "tune_accuracy": 1 - math.exp(-0.1 * e), "tune_loss": 6 - e / 4}
-               for e in range(12)] if job.method.startswith("sslm") else []  # fmt: skip
-    cost = {"exams_per_s": 300 / seconds, "flops_per_exam": 1e8 * seconds, "parameters": 470043, "trainable": 258403, "peak_mb": 800.0,
-            "train_flops": 1e11 * seconds}  # fmt: skip
+def record(
+    job: Job, planes: tuple[str, ...], labels: Iterable[str], rare: list[int], tune: int, seconds: float
+) -> dict:
+    pretext = (
+        [
+            {
+                "epoch": e + 1,
+                "seconds": seconds * (e + 1),
+                "tune_accuracy": 1 - math.exp(-0.1 * e),
+                "tune_loss": 6 - e / 4,
+            }
+            for e in range(12)
+        ]
+        if job.method.startswith("sslm")
+        else []
+    )
+    cost = {
+        "exams_per_s": 300 / seconds,
+        "flops_per_exam": 1e8 * seconds,
+        "parameters": 470043,
+        "trainable": 258403,
+        "peak_mb": 800.0,
+        "train_flops": 1e11 * seconds,
+    }
     return job.key() | {
-        "plane": job.plane, "planes": planes, "record": RECORD, "config": "made", "labels": tuple(labels), "minority": rare,
+        "plane": job.plane,
+        "planes": planes,
+        "record": RECORD,
+        "config": "made",
+        "labels": tuple(labels),
+        "minority": rare,
         "tune_losses": {"model": [0.4] * tune, "constant": [0.5] * tune},
-        "fit_exams": 4 * tune, "chosen": {"lr": 1e-3, "epoch": 6}, "history": [], "pretext": pretext,
-        "pretext_classes": 500 if pretext else 0, "seconds": {"downstream": seconds, "train": seconds}, "cost": cost,
-        "environment": environment(torch.device("cpu")), "store": "resident",
+        "fit_exams": 4 * tune,
+        "chosen": {"lr": 1e-3, "epoch": 6},
+        "history": [],
+        "pretext": pretext,
+        "pretext_classes": 500 if pretext else 0,
+        "seconds": {"downstream": seconds, "train": seconds},
+        "cost": cost,
+        "environment": environment(torch.device("cpu")),
+        "store": "resident",
         "settings": asdict(CPU.sslm) | {"frame": CPU.frame},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
