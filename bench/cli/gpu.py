@@ -101,7 +101,7 @@ def parts(device: str, quick: bool, out: Path) -> dict[str, list]:
 
     data = marks.make(out / "marks", EXAMS)
     found = {
-        "tests": ["pytest", ROOT / "tests" / "test_gpu.py", "-p", "no:cacheprovider"],
+        "tests": ["pytest", ROOT / "tests" / "sslm_core" / "test_gpu.py", "-p", "no:cacheprovider"],
         "speed encoder": speed("encoder", "roof,encoder"),
         "speed compile": speed("compile"),
         "cell": [

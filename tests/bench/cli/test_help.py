@@ -34,7 +34,7 @@ def test_without_a_verb_the_first_steps_are_shown(capsys):
 
 
 def test_the_installed_command_is_the_same():
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     module, name = project["scripts"]["sslm-bench"].split(":")
     # as the script that pip writes
     code = f"import sys; from {module} import {name}; sys.argv[1:] = ['runn']; sys.exit({name}())"

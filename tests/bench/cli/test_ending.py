@@ -38,7 +38,7 @@ def run_of(folder: Path, out: Path) -> list:
 
 
 def started(words: list) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     return subprocess.Popen(
         [sys.executable, "-m", "bench", *map(str, words)],
         stdout=subprocess.DEVNULL,

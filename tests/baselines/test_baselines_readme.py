@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.store.results import read
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_baseline_is_one_file_and_one_line(exams_folder, tmp_path):

@@ -53,7 +53,7 @@ save(out / "result.pt", parts | {"scores": [scores, others]})
 
 def start(data: Path, out: Path) -> subprocess.Popen:
     out.mkdir(exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(
         [sys.executable, "-c", WORK, str(data), str(out)], stdout=subprocess.PIPE, text=True, env=environment
     )

@@ -1,4 +1,4 @@
-"""Resampling and inference, against direct computation, and hand-worked numbers; tests/test_statistics.py simulates
+"""Resampling and inference, against direct computation, and hand-worked numbers; test_statistics.py simulates
 their coverage."""
 
 import math

@@ -12,7 +12,7 @@ from bench.store.records import read_json, read_scores
 from sslm_core.checkpoint import load
 from tests.conftest import LABELS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch sees fewer than two GPUs")
 
 LOOPS = """

@@ -8,7 +8,6 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from conftest import write_exams
 
 from bench.__main__ import main
 from bench.phantom import folder
@@ -31,6 +30,7 @@ from bench.speed.table import goals, ratio, read, table
 from sslm_core.frames import FrameStore
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.warp import Warp
+from tests.conftest import write_exams
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_files_of_old_programs_are_as_good(fresh_exams):
     assert after.ids == before.ids and (after.truth == before.truth).all()
     assert (exams.read_volume(volume(fresh_exams)) == volumes).all()
     words = [sys.executable, "-c", f"from sslm_core.exams import *; read_volume(Path({str(volume(fresh_exams))!r}))"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     told = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     assert told.stderr == ""  # numpy would warn of each
 

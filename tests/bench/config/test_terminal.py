@@ -13,7 +13,7 @@ from bench.config.variants import canonical
 from sslm_core.errors import UserError
 from tests.conftest import write_exams
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def bench(*words, **environment) -> subprocess.CompletedProcess:
