@@ -7,7 +7,7 @@ PY := .venv/bin/python
 bench: .venv/made  ## the comparison on the embedded data set
 	$(PY) -m bench run --preset cpu
 
-smoke: .venv/made  ## the same in about a minute, too small to conclude from
+smoke: .venv/made  ## every part in two minutes, on marks that are easy to see: it measures no method
 	$(PY) -m bench run --preset smoke
 
 speed: .venv/made  ## the suite's parts timed beside their opponents

@@ -50,19 +50,21 @@ END_TO_END = DownstreamConfig(  # encoder and head together; how it was found st
 
 SMOKE = Preset(
     name="smoke",
-    exams=(60, 40),
-    phantom=(60, 40),
+    exams=(120, 80),
+    phantom=(120, 80),
+    embedded="marks",
     frame=64,
     planes=("sagittal",),
     seeds=(0,),
+    tune=0.4,
     methods=("sslm", "sslm-probe", "random-probe", "supervised", "imagenet-probe"),
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=20),
-        pretext=PretextConfig("fast", epochs=14, batch=32, lr=2e-3),
+        pretext=PretextConfig("fast", epochs=8, batch=32, lr=2e-3),
         clip=CLIP,
         downstream=DownstreamConfig(
-            epochs=3,
+            epochs=6,
             batch=4,
             lrs=(1e-3, 3e-3),
             trial=1,
@@ -74,7 +76,7 @@ SMOKE = Preset(
             hidden=32,
             views=1,
         ),
-        finetune=END_TO_END,
+        finetune=replace(END_TO_END, epochs=5, trial=5),
     ),
 )
 

@@ -221,7 +221,8 @@ def interval(draws: np.ndarray, exams: int, hidden: float = 0.0) -> Estimate:
     """A method's seed mean of one figure in [0, 1] with its interval. draws: [1 + R, S], one label's slice.
 
     exams: of `exams_behind`; hidden: of `hidden`. Student's interval on the logit, where figures near 1 are about as
-    noisy as others; a figure that is 1 or 0 in every seed gets Clopper and Pearson's limit.
+    noisy as others; a figure that is 1 or 0 in every seed gets Clopper and Pearson's limit. Variance that is hidden is
+    joined to it by squares (Zou and Donner 2008).
     """
     estimate = _estimated([draws], draws, exams, hidden)
     if math.isnan(estimate.se):
@@ -231,9 +232,17 @@ def interval(draws: np.ndarray, exams: int, hidden: float = 0.0) -> Estimate:
         return replace(estimate, why=STILL)
     if value in (0, 1):
         return replace(estimate, low=value * (1 - _rare(exams)), high=1 - (1 - value) * (1 - _rare(exams)))
+    unseen = _quantile(estimate.df) * math.sqrt(hidden)
+    seen = math.sqrt(max(reach**2 - unseen**2, 0))
     odds = value / (1 - value)
-    factor = math.exp(min(reach / (value * (1 - value)), 700))
-    return replace(estimate, low=odds / (odds + factor), high=odds * factor / (1 + odds * factor))
+    factor = math.exp(min(seen / (value * (1 - value)), 700))
+    low, high = odds / (odds + factor), odds * factor / (1 + odds * factor)
+    if hidden:  # no part of the spread about `value`, so not on its logit: the two are joined as independent errors
+        low, high = (
+            max(value - math.hypot(value - low, unseen), 0.0),
+            min(value + math.hypot(high - value, unseen), 1.0),
+        )
+    return replace(estimate, low=low, high=high)
 
 
 def paired(first: np.ndarray, second: np.ndarray, exams: int, hidden: float = 0.0, together: bool = False) -> Estimate:

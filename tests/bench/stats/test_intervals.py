@@ -129,6 +129,15 @@ def test_no_width_is_zero():
     assert difference.value == 1 and intervals.verdict(difference, difference.p) == intervals.FEW_EXAMS
 
 
+def test_one_perfect_label_does_not_make_the_macro_figure_worthless():
+    truth = np.array([[e % 2, e % 4 == 0] for e in range(80)])
+    score = truth + np.random.default_rng(0).normal(0, [0.1, 0.7], truth.shape)  # the first label is perfect
+    draws = intervals.auc_draws(truth, score[None], intervals.weights(truth))
+    exams = intervals.exams_behind(truth)
+    macro = intervals.interval(draws[:, :, -1], exams[-1], intervals.hidden(draws, exams)[-1])
+    assert draws[0, 0, 0] == 1 and 0.8 < macro.low < macro.value < macro.high <= 1
+
+
 def test_exams_behind():
     truth = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])  # 3 and 1 positives of 4
     assert intervals.exams_behind(truth).tolist() == [1, 1, 1]
