@@ -69,7 +69,7 @@ def lines_of(study: Study, args: argparse.Namespace) -> tuple[Dataset, list[Line
                     for plane in planes
                 ]
                 for draw, data in shown.items()
-                for seed in seeds
+                for seed in (seeds if len(draws) == 1 else [seeds[draw % len(seeds)]])
             }
             lines.append(Line(level, method, family, variants[0], jobs, reasons))
     return dataset, lines

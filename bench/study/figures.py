@@ -23,7 +23,7 @@ class Drawn:
     """A line's figures on the exams and on every resample: [1 + R, units, labels + 1] each, NaN for a unit that has
     none.
 
-    A unit is a draw of labelled exams, its seeds averaged; where there is but one draw, a seed.
+    A unit is a draw of labelled exams with its seed; where there is but one draw, a seed.
     """
 
     line: Line
@@ -56,7 +56,7 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
         values = {figure: np.full((len(weights) + 1, 1, len(some.labels) + 1), np.nan) for figure in FIGURES}
         reasons, learnt = list(line.reasons.values()), True
         if units:
-            grid = [[units[draw, seed] for seed in seeds] for draw in draws]
+            grid = [[units[draw, seed] for seed in seeds if (draw, seed) in units] for draw in draws]
             of_draws = [[drawn_of(row, plane, weights, figure) for row in grid] for figure in FIGURES]
             for figure, parts in zip(FIGURES, of_draws):
                 values[figure] = np.stack([part.mean(1) for part in parts], 1) if len(parts) > 1 else parts[0]

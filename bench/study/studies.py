@@ -13,7 +13,7 @@ class Level:
     name: str
     set: str = ""  # a variant of the preset, as `run --set` takes it
     methods: tuple[str, ...] = ()  # in place of the study's, one for one
-    draws: int = 1  # of the exams whose labels are seen
+    draws: int = 1  # of the exams whose labels are seen; each has a seed of its own
     at: float | None = None  # where it stands on a logarithmic axis, if every level has a place there
 
 
@@ -65,12 +65,12 @@ STUDIES = {
     for study in (
         Study(
             "labels",
-            "SSLM against supervised training and ImageNet at 5 to 100 % of the labels",
-            ("sslm", "supervised", "imagenet"),
+            "SSLM fine-tuned or frozen, random weights, training from scratch, ImageNet, at 5 to 100 % of the labels",
+            ("sslm-finetuned", "supervised", "sslm-probe", "random-probe", "imagenet-probe"),
             _levels(
                 *(
                     (f"{share:.0%}".replace("%", " %"), f"data.labels={share}", (), draws, share)
-                    for share, draws in ((0.05, 5), (0.1, 5), (0.25, 5), (0.5, 2), (1, 1))
+                    for share, draws in ((0.05, 5), (0.1, 5), (0.25, 5), (0.5, 5), (1, 1))
                 )
             ),
             "methods",
@@ -159,10 +159,10 @@ STUDIES = {
         Study(
             "imbalance",
             "one label's rarer class thinned to 2 to 20 % of the fit exams; natural: as many exams, taken at random",
-            ("sslm", "supervised", "imagenet"),
+            ("sslm-finetuned", "supervised", "sslm-probe", "imagenet-probe"),
             _levels(
-                ("natural", "data.thin=natural", (), 3),
-                *((f"{s:.0%}".replace("%", " %"), f"data.thin={s}", (), 3) for s in (0.02, 0.05, 0.1, 0.2)),
+                ("natural", "data.thin=natural", (), 5),
+                *((f"{s:.0%}".replace("%", " %"), f"data.thin={s}", (), 5) for s in (0.02, 0.05, 0.1, 0.2)),
             ),
         ),
     )
