@@ -83,54 +83,23 @@ def parts(device: str, quick: bool, out: Path) -> dict[str, list]:
     """Name -> words after `python -m`. Each is a process: what breaks one, or the GPU's context in it, leaves the
     others."""
 
-    def speed(group: str, groups: str = "") -> list:
-        small = ["--quick"] if quick else []
-        return [
-            "bench",
-            "speed",
-            "--device",
-            device,
-            "--groups",
-            groups or group,
-            "--storage",
-            out / "speed",
-            "--save",
-            group,
-            *small,
-        ]
+    small = ["--quick"] * quick
+
+    def speed(name: str, groups: str) -> list:
+        where = ["--storage", out / "speed", "--save", name]
+        return ["bench", "speed", "--device", device, "--groups", groups, *where, *small]
 
     data = marks.make(out / "marks", EXAMS)
+    cell = (
+        f"--methods sslm --planes {marks.PLANE} --seeds 0 --device {device} --set {SHORT} --jobs 1 --force --no-report"
+    )
+    where = ["--data", data, "--out", out / "runs", "--results", out / "results.csv"]
     found = {
         "tests": ["pytest", ROOT / "tests" / "sslm_core" / "test_gpu.py", "-p", "no:cacheprovider"],
         "speed encoder": speed("encoder", "roof,encoder"),
-        "speed compile": speed("compile"),
-        "cell": [
-            "bench",
-            "run",
-            "--preset",
-            "smoke" if quick else "full",
-            "--methods",
-            "sslm",
-            "--planes",
-            marks.PLANE,
-            "--seeds",
-            "0",
-            "--device",
-            device,
-            "--data",
-            data,
-            "--set",
-            SHORT,
-            "--jobs",
-            "1",
-            "--force",
-            "--no-report",
-            "--out",
-            out / "runs",
-            "--results",
-            out / "results.csv",
-        ],
-        "speed downstream": speed("downstream"),
+        "speed compile": speed("compile", "compile"),
+        "cell": ["bench", "run", "--preset", "smoke" if quick else "full", *cell.split(), *where],
+        "speed downstream": speed("downstream", "downstream"),
         "speed data": speed("data", "data,scaling"),
     }
     return {name: found[name] for name in ("tests", "speed compile", "cell")} if quick else found

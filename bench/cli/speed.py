@@ -47,7 +47,8 @@ def main(args: argparse.Namespace) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "speed.json"
-        run_suite({"device": device, "groups": groups, "quick": args.quick, "data": str(data.resolve())}, report, args)
+        setting = {"device": device, "groups": groups, "quick": args.quick, "data": str(data.resolve())}
+        run_suite(setting, report, args.storage, args.save, args.benchmark_compare)
         records = read(report)
     print(
         f"{table(records)}\n\n{goals(records)}\n\n{time.monotonic() - began:.0f} s. Stored under {args.storage}; "

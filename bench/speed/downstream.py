@@ -1,10 +1,10 @@
 """What the speed suite times of the part that sees labels: features, head, prediction; and how cost grows with the
 work."""
 
-import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -25,7 +25,6 @@ from ..config.presets import CPU, FULL
 from .measure import PLANE, Case, Setting, exams_of, frames_of
 
 LABELS = 3
-EPOCH = 1130  # exams of the published training set
 
 
 def model_of(config: SSLMConfig, device: torch.device) -> ClipModel:
@@ -69,7 +68,7 @@ def downstream_cases(setting: Setting) -> list[Case]:
     alone = 1 if setting.gpu else exams  # frame after frame: on a GPU seconds an exam
     group = "downstream, " + ("skid-v1, frame 256" if setting.gpu else "preset cpu")
 
-    @functools.cache
+    @cache
     def model() -> ClipModel:
         return model_of(config, device)
 
@@ -122,17 +121,17 @@ def downstream_cases(setting: Setting) -> list[Case]:
 
         return work
 
-    cases = [
-        Case(group, "file to scores, frame by frame of each clip", lambda: single_frames(False), alone, "exams"),
-        Case(group, "file to scores, frame by frame, each once", lambda: single_frames(True), alone, "exams"),
-        Case(group, "file to scores, all exams", lambda: from_files(exams), exams, "exams"),
-        Case(group, "file to scores, one exam", lambda: from_files(1), 1, "exams"),
-        Case(group, "frames read from volumes", lambda: read(False), exams, "exams"),
-        Case(group, "frames from a packed file, checked", lambda: read(True), exams, "exams"),
-        Case(group, "features", features, exams, "exams", flops=True, more={"dtype": down.dtype}),
+    return [
+        Case(group, "file to scores, frame by frame of each clip", partial(single_frames, False), alone, "exams"),
+        Case(group, "file to scores, frame by frame, each once", partial(single_frames, True), alone, "exams"),
+        Case(group, "file to scores, all exams", partial(from_files, exams), exams, "exams"),
+        Case(group, "file to scores, one exam", partial(from_files, 1), 1, "exams"),
+        Case(group, "frames read from volumes", partial(read, False), exams, "exams"),
+        Case(group, "frames from a packed file, checked", partial(read, True), exams, "exams"),
+        Case(group, "features", features, exams, "exams", dtype=down.dtype),
         Case(group, "head's epoch, cached features", head, exams, "exams"),
+        Case(group, "head's epoch, live", live, exams, "exams"),
     ]
-    return [*cases, Case(group, "head's epoch, live", live, exams, "exams")]
 
 
 def volumes(lengths: list[int], frame: int, device: torch.device) -> FrameStore:
@@ -165,24 +164,22 @@ def scaling_cases(setting: Setting) -> list[Case]:
         return [n * exams for n in ((1, 2) if setting.quick else (1, 2, 4))]
 
     return [
-        *[
+        *(
             Case(
                 "scaling with frames of a clip, prediction",
                 f"{t} frames",
-                lambda t=t: prediction(few, replace(config.clip, frames=t)),
+                partial(prediction, few, replace(config.clip, frames=t)),
                 few * t,
                 "clip frames",
             )
             for t in longer(4)
-        ],
-        *[
-            Case("scaling with exams, prediction", f"{n} exams", lambda n=n: prediction(n, config.clip), n, "exams")
+        ),
+        *(
+            Case("scaling with exams, prediction", f"{n} exams", partial(prediction, n, config.clip), n, "exams")
             for n in longer(few)
-        ],
-        *[
-            Case(
-                "scaling with volume length, clips to train on", f"{t} frames", lambda t=t: clips(t), 20 * few, "clips"
-            )
+        ),
+        *(
+            Case("scaling with volume length, clips to train on", f"{t} frames", partial(clips, t), 20 * few, "clips")
             for t in longer(16)
-        ],
+        ),
     ]

@@ -1,6 +1,5 @@
 """The groups of timed cases, and pytest-benchmark on them in a process of its own."""
 
-import argparse
 import json
 import os
 import subprocess
@@ -29,30 +28,22 @@ def cases_of(setting: Setting, groups: list[str]) -> list[Case]:
     return [case for name in groups for case in GROUPS[name](setting)]
 
 
-def run_suite(setting: dict, report: Path, args: argparse.Namespace) -> None:
-    """pytest on suite.py, in a process of its own: results of this and of earlier runs are pytest-benchmark's to
-    keep."""
+def run_suite(setting: dict, report: Path, storage: Path, save: str | None, compare: str | None) -> None:
+    """pytest on suite.py, in a process of its own; results of this and of earlier runs are pytest-benchmark's to keep.
+
+    setting: what suite.py reads. save: the stored file's name. compare: number of the stored file to compare with, or
+    empty for the latest.
+    """
+    budget = "--benchmark-min-rounds=2 --benchmark-max-time=0.001" if setting["quick"] else "--benchmark-min-rounds=3"
     words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        str(Path(__file__).with_name("suite.py")),
-        "-s",
-        "-p",
-        "no:cacheprovider",
-        "--override-ini=addopts=",
-        "--benchmark-timer=bench.speed.measure.now",
-        f"--benchmark-json={report}",
-        f"--benchmark-storage=file://{args.storage.resolve()}",
-        "--benchmark-save-data",
-        "--benchmark-sort=fullname",
-        "--benchmark-columns=median,iqr,rounds",
-        f"--benchmark-save={args.save}" if args.save else "--benchmark-autosave",
+        *(sys.executable, "-m", "pytest", str(Path(__file__).with_name("suite.py"))),
+        *"-s -p no:cacheprovider --override-ini=addopts= --benchmark-disable-gc --benchmark-sort=fullname".split(),
+        *("--benchmark-columns=median,iqr,rounds", *budget.split()),
+        *(f"--benchmark-json={report}", f"--benchmark-storage=file://{storage.resolve()}"),
+        f"--benchmark-save={save}" if save else "--benchmark-autosave",
     ]
-    if args.benchmark_compare is not None:
-        words.append(
-            f"--benchmark-compare={args.benchmark_compare}" if args.benchmark_compare else "--benchmark-compare"
-        )
+    if compare is not None:
+        words.append(f"--benchmark-compare={compare}" if compare else "--benchmark-compare")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     env = os.environ | {"SSLM_SPEED": json.dumps(setting), "PYTHONPATH": path}
     # Ctrl-C is answered here, which ends it
@@ -63,5 +54,5 @@ def run_suite(setting: dict, report: Path, args: argparse.Namespace) -> None:
             "the speed suite did not finish, see above; it needs pytest and pytest-benchmark: pip install "
             "'sslm-bench[dev]'"
         )
-    if args.benchmark_compare is not None:
+    if compare is not None:
         print(done.stdout)

@@ -1,14 +1,11 @@
-"""How the speed suite times: cases in turns, so that a busy moment meets all of them, and the times handed to
-pytest-benchmark."""
+"""What a case of the speed suite is, the exams that cases share, and the memory that a call takes."""
 
 import contextlib
 import ctypes
 import functools
 import gc
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,12 +14,9 @@ from sslm_core.exams import ExamSet, read_split
 from sslm_core.frames import FrameStore, load_frames
 from sslm_core.pretext import fast_dtype
 
-from ..run.flops import flops
 from ..run.throughput import synchronise
 
 PLANE = "sagittal"
-ROUNDS = (3, 15)  # least and most of a case
-SECONDS = 8.0  # that a group's rounds may take together
 
 
 @dataclass(frozen=True)
@@ -57,8 +51,8 @@ class Case:
     """One thing to time. make() builds what it needs, untimed, and returns the work; one call of it handles `items`
     units.
 
-    Cases of one group are timed in turns; the group's first is what the others are compared with. `flops` has the
-    work's floating-point operations counted. `more` goes into the record.
+    The first of a group is what the others are compared with. Where `dtype` is given, the floating-point operations are
+    counted and set against the machine's peak in that type.
     """
 
     group: str
@@ -67,46 +61,7 @@ class Case:
     items: float = 1
     unit: str = "samples"
     threads: int = 0  # 0: one a core
-    flops: bool = False
-    more: dict = field(default_factory=dict)
-
-
-@dataclass
-class Measured:
-    seconds: list[float]  # of each round
-    peak_mb: float | None  # held beyond what was held before
-    flops: int
-
-
-def measure(cases: list[Case], device: torch.device, cores: int, quick: bool) -> dict[str, Measured]:
-    """All cases of one group by name: warmed up, then in turns."""
-    works, results, spent = {}, {}, 0.0
-    for case in cases:
-        torch.set_num_threads(case.threads or cores)
-        works[case.name] = work = case.make()
-        counted = flops(work) if case.flops else 0  # the first call: what is set up lazily is there from now on
-        peak = peak_of(work, device)
-        spent += timed(work, device)
-        results[case.name] = Measured([], peak, counted)
-    rounds = 2 if quick else max(ROUNDS[0], min(ROUNDS[1], int(SECONDS / spent)))
-    gc.disable()
-    try:
-        for _ in range(rounds):
-            for case in cases:
-                torch.set_num_threads(case.threads or cores)
-                results[case.name].seconds.append(timed(works[case.name], device))
-    finally:
-        gc.enable()
-        torch.set_num_threads(cores)
-    return results
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    synchronise(device)
-    began = time.perf_counter()
-    work()
-    synchronise(device)
-    return time.perf_counter() - began
+    dtype: str = ""
 
 
 def peak_of(work: Callable[[], object], device: torch.device) -> float | None:
@@ -135,24 +90,3 @@ def peak_of(work: Callable[[], object], device: torch.device) -> float | None:
 def _status(name: str) -> float:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
-
-
-class Replay:
-    """The times of one case as the rounds of pytest-benchmark, which knows no turns: `round` is its work, now() its
-    timer."""
-
-    time = 0.0
-
-    def __init__(self, seconds: list[float]):
-        self.coming = iter(seconds)
-
-    def round(self) -> None:
-        Replay.time += next(self.coming)
-
-
-def now() -> float:
-    return Replay.time
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

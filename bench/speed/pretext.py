@@ -3,9 +3,9 @@ step."""
 
 import importlib.util
 import itertools
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from sslm_core.pretext import PretextConfig, autocast, frame_of
 from sslm_core.seeds import generator
 from sslm_core.sslm import SSLMConfig, new_encoder
 
-from ..config.presets import CPU, FULL, SMOKE
+from ..config.presets import CPU, FULL, SMOKE, Preset
 from .measure import PLANE, Case, Setting, exams_of, frames_of
 from .opponents import TRANSFORMS, Frugal, LibraryWarp, Original, Plain, Tabled, three_channels
 
@@ -34,26 +34,20 @@ def roof_cases(setting: Setting) -> list[Case]:
     if setting.quick:
         side, images = 256, 1
 
-    def convolution(dtype: torch.dtype):
-        x = torch.randn(images, 256, 64, 64, dtype=dtype, device=setting.device).to(memory_format=torch.channels_last)
-        weight = torch.randn(256, 256, 3, 3, dtype=dtype, device=setting.device).to(memory_format=torch.channels_last)
+    def filled(dtype: str, *shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=getattr(torch, dtype), device=setting.device)
+
+    def convolution(dtype: str):
+        x, weight = filled(dtype, images, 256, 64, 64), filled(dtype, 256, 256, 3, 3)
+        x, weight = (part.to(memory_format=torch.channels_last) for part in (x, weight))
         return lambda: F.conv2d(x, weight, padding=1)
 
-    def product(dtype: torch.dtype):
-        a, b = (torch.randn(side, side, dtype=dtype, device=setting.device) for _ in range(2))
+    def product(dtype: str):
+        a, b = filled(dtype, side, side), filled(dtype, side, side)
         return lambda: a @ b
 
     return [
-        Case(
-            f"roof, {dtype}" + ", 1 thread" * threads,
-            name,
-            lambda make=make, dtype=dtype: make(getattr(torch, dtype)),
-            1,
-            "calls",
-            threads,
-            flops=True,
-            more={"roof": dtype, "dtype": dtype},
-        )
+        Case(f"roof, {dtype}" + ", 1 thread" * threads, name, partial(make, dtype), 1, "calls", threads, dtype)
         for dtype in setting.dtypes
         for threads in ((0,) if setting.gpu else (0, 1))
         for name, make in (("convolution", convolution), ("matrix product", product))
@@ -86,8 +80,8 @@ def data_cases(setting: Setting) -> list[Case]:
         return jigsaw_batch(Jigsaw(FULL.sslm.jigsaw, FULL.frame, 0, device), store, count)
 
     sizes = (256, 64, 1024) if setting.gpu else (64, 16, 256)
-    batches = [Case(group, f"ours, batch {b}", lambda b=b: ours(b), b) for b in sizes]
-    batches.append(Case(group, f"ours, streamed, batch {sizes[0]}", lambda: ours(sizes[0], "stream"), sizes[0]))
+    batches = [Case(group, f"ours, batch {b}", partial(ours, b), b) for b in sizes]
+    batches.append(Case(group, f"ours, streamed, batch {sizes[0]}", partial(ours, sizes[0], "stream"), sizes[0]))
     if setting.gpu:
         return batches
     samples = 4 if setting.quick else SAMPLES
@@ -105,12 +99,12 @@ def data_cases(setting: Setting) -> list[Case]:
         return jigsaw_batch(task, store, 64)
 
     return [
-        Case(group, "original, one by one", lambda: one_by_one(Original, 0), samples),
-        Case(group, "original, 2 workers", lambda: one_by_one(Original, 2), samples),
-        Case(group, "frugal, 2 workers", lambda: one_by_one(Frugal, 2), samples),
-        Case(group, "frugal with our sampling, 2 workers", lambda: one_by_one(Tabled, 2), samples),
+        Case(group, "original, one by one", partial(one_by_one, Original, 0), samples),
+        Case(group, "original, 2 workers", partial(one_by_one, Original, 2), samples),
+        Case(group, "frugal, 2 workers", partial(one_by_one, Frugal, 2), samples),
+        Case(group, "frugal with our sampling, 2 workers", partial(one_by_one, Tabled, 2), samples),
         *[
-            Case(group, f"{name}, batch 64", lambda name=name: library(name), 64)
+            Case(group, f"{name}, batch 64", partial(library, name), 64)
             for name in ("kornia", "monai")
             if importlib.util.find_spec(name)
         ],
@@ -156,58 +150,27 @@ class Step:
         self.train(self.batch())
 
 
-def encoder_group(
-    setting: Setting, name: str, config: SSLMConfig, frame: int, batch: int, threads: int = 0, plain: bool = False
-) -> list[Case]:
-    """The parts of a training step of one encoder, in each type; `plain`: against nine plain branches too."""
+def encoder_group(setting: Setting, title: str, preset: Preset, batch: int, plain: bool = False) -> list[Case]:
+    """The parts of a preset's training step, in each type; `plain`: against nine plain branches too."""
     batch = 2 if setting.quick else batch
-    group = f"{name}, batch {batch}"
-    steps = weakref.WeakValueDictionary()  # gone when the group has been timed
-
-    def step(dtype: str, plain: bool = False) -> Step:
-        made = steps.get((dtype, plain)) or Step(
-            config, frames_of(setting.data, frame, setting.device), batch, dtype, plain
-        )
-        return steps.setdefault((dtype, plain), made)
-
-    cases = []
-    if plain:
-        cases.append(
-            Case(
-                group,
-                "plain step, float32",
-                lambda: step("float32", True).train,
-                batch,
-                threads=threads,
-                flops=True,
-                more={"dtype": "float32"},
-            )
-        )
     dtypes = setting.dtypes[-1:] if setting.gpu else setting.dtypes
+
+    def case(name: str, part: str, dtype: str, counted: bool = True, plain: bool = False) -> Case:
+        def make():
+            frames = frames_of(setting.data, preset.frame, setting.device)
+            return getattr(Step(preset.sslm, frames, batch, dtype, plain), part)
+
+        of = dtype if counted else ""
+        return Case(f"{title}, batch {batch}", name, make, batch, threads=preset.threads, dtype=of)
+
+    cases = [case("plain step, float32", "train", "float32", plain=True)] if plain else []
     for dtype in dtypes:
-        more = {"dtype": dtype}
         cases += [
-            Case(
-                group,
-                f"step, {dtype}",
-                lambda dtype=dtype: step(dtype).train,
-                batch,
-                threads=threads,
-                flops=True,
-                more=more,
-            ),
-            Case(
-                group,
-                f"forward, {dtype}",
-                lambda dtype=dtype: step(dtype).forward,
-                batch,
-                threads=threads,
-                flops=True,
-                more=more,
-            ),
-            Case(group, f"step with its batch, {dtype}", lambda dtype=dtype: step(dtype).loop, batch, threads=threads),
+            case(f"step, {dtype}", "train", dtype),
+            case(f"forward, {dtype}", "forward", dtype),
+            case(f"step with its batch, {dtype}", "loop", dtype, counted=False),
         ]
-    return [*cases, Case(group, "its batch alone", lambda: step(dtypes[0]).batch, batch, threads=threads)]
+    return [*cases, case("its batch alone", "batch", dtypes[0], counted=False)]
 
 
 def graphed(step: Step) -> Callable[[], object]:
@@ -255,20 +218,17 @@ def compile_cases(setting: Setting) -> list[Case]:
 
 def encoder_cases(setting: Setting) -> list[Case]:
     """Presets as they are, and every width on patches of 64."""
+
+    def of_preset(preset: Preset, batch: int = 0) -> list[Case]:
+        return encoder_group(setting, f"pretext of {preset.name}", preset, batch or preset.sslm.pretext.batch)
+
     if setting.gpu:
-        config = replace(FULL.sslm, encoder=size("skid-v1"))
-        return [
-            *encoder_group(setting, "pretext of skid-v1", config, FULL.frame, 256),
-            *encoder_group(setting, "pretext of full", FULL.sslm, FULL.frame, FULL.sslm.pretext.batch),
-        ]
-    presets = [
-        *encoder_group(setting, "pretext of smoke", SMOKE.sslm, SMOKE.frame, SMOKE.sslm.pretext.batch, SMOKE.threads),
-        *encoder_group(setting, "pretext of cpu", CPU.sslm, CPU.frame, CPU.sslm.pretext.batch, CPU.threads),
-    ]
+        skid = replace(FULL, name="skid-v1", sslm=replace(FULL.sslm, encoder=size("skid-v1")))
+        return [*of_preset(skid, 256), *of_preset(FULL)]
+    cases = [*of_preset(SMOKE), *of_preset(CPU)]
     if not setting.quick:  # 218 million parameters: some seconds a sample
-        presets += encoder_group(setting, "pretext of full", FULL.sslm, FULL.frame, 2)
-    widths = []
+        cases += of_preset(FULL, 2)
     for width, batch in ((8, 16), (16, 16), (32, 16), (64, 8))[: 1 if setting.quick else None]:
-        config = SSLMConfig(size(f"w{width}"), pretext=PretextConfig("fast"))
-        widths += encoder_group(setting, f"width {width}", config, FULL.frame, batch, plain=True)
-    return presets + widths
+        wide = replace(FULL, sslm=SSLMConfig(size(f"w{width}"), pretext=PretextConfig("fast")))
+        cases += encoder_group(setting, f"width {width}", wide, batch, plain=True)
+    return cases

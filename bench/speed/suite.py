@@ -3,6 +3,7 @@ by SSLM_SPEED."""
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -11,8 +12,10 @@ from sslm_core.memory import keep_pages
 
 from ..machine import cores
 from ..run.device import environment, pin_kernels
+from ..run.flops import flops
+from ..run.throughput import synchronise
 from .groups import cases_of
-from .measure import Replay, Setting, measure, say
+from .measure import Setting, peak_of
 
 GIVEN = json.loads(os.environ["SSLM_SPEED"])
 CORES = 1 if GIVEN["quick"] else cores()  # on a busy machine threads wait for one another
@@ -22,8 +25,6 @@ if SETTING.gpu:
     pin_kernels()
 else:
     keep_pages()  # as every run does; opponents gain by it too
-GROUPS = list(dict.fromkeys(case.group for case in CASES))
-_measured: dict[str, dict] = {}  # of the group at hand
 
 
 def pytest_generate_tests(metafunc):
@@ -31,23 +32,25 @@ def pytest_generate_tests(metafunc):
 
 
 def test_speed(case, benchmark):
-    if case.group not in _measured:
-        say(f"[{GROUPS.index(case.group) + 1}/{len(GROUPS)}] {case.group}")
-        _measured.clear()
-        mates = [other for other in CASES if other.group == case.group]
-        _measured[case.group] = measure(mates, SETTING.device, CORES, SETTING.quick)
-    mine = _measured[case.group][case.name]
+    print(f"[{CASES.index(case) + 1}/{len(CASES)}] {case.group}: {case.name}", file=sys.stderr, flush=True)
+    device, threads = SETTING.device, case.threads or CORES
+    torch.set_num_threads(threads)
+    work = case.make()
+    counted = flops(work) if case.dtype else 0  # the first call: what is set up lazily is there from now on
     benchmark.group = case.group
     benchmark.extra_info |= {
         "name": case.name,
         "items": case.items,
         "unit": case.unit,
-        "threads": case.threads or CORES,
-        "flops": mine.flops,
-        "peak_mb": mine.peak_mb,
-        "device": SETTING.device.type,
-        "seconds": mine.seconds,
-        **environment(SETTING.device),
-        **case.more,
+        "dtype": case.dtype,
+        "threads": threads,
+        "flops": counted,
+        "peak_mb": peak_of(work, device),
+        "device": device.type,
+        **environment(device),
     }
-    benchmark.pedantic(Replay(mine.seconds).round, rounds=len(mine.seconds))
+
+    @benchmark
+    def timed():
+        work()
+        synchronise(device)

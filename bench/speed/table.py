@@ -1,22 +1,22 @@
 """Stored timings -> the speed suite's table, and its figures beside their goals."""
 
 import json
-import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sslm_core.errors import UserError
 
 from ..text import aligned
 
-EPOCH = (18_080, 1130)  # training samples of the published pretext epoch, exams of the downstream one
-
 
 def read(path: Path) -> list[dict]:
-    """The records of one file of pytest-benchmark: what a case is, and the seconds of its rounds in their order."""
+    """The records of one file of pytest-benchmark: what a case is, the median of its rounds (s) and the range between
+    their quartiles."""
     try:
         stored = json.loads(path.read_text())["benchmarks"]
         return [
-            bench["extra_info"] | {"group": bench["group"], "median": statistics.median(bench["extra_info"]["seconds"])}
+            bench["extra_info"] | {"group": bench["group"]} | {name: bench["stats"][name] for name in ("median", "iqr")}
             for bench in stored
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -25,186 +25,205 @@ def read(path: Path) -> list[dict]:
         ) from None
 
 
-def mates(records: list[dict], record: dict) -> list[dict]:
-    """The records timed in turns with `record`, itself among them."""
-    return [other for other in records if (other["group"], other["device"]) == (record["group"], record["device"])]
-
-
 def rate(record: dict) -> float:
     return record["items"] / record["median"]
 
 
-def spread(record: dict) -> float:
-    """Half the range between the quartiles, relative to the median."""
-    low, _, high = statistics.quantiles(record["seconds"], n=4)
-    return (high - low) / 2 / record["median"]
-
-
-def ratio(fast: dict, slow: dict) -> float:
-    """How many times the rate of `slow`: the median over the rounds that they took in turns."""
-    return statistics.median(b / a for a, b in zip(fast["seconds"], slow["seconds"])) * fast["items"] / slow["items"]
-
-
-def peak(records: list[dict], dtype: str, device: str, threads: int) -> float | None:
-    """The machine's FLOP/s in `dtype`, as measured: the best roof."""
-    roofs = [
-        r["flops"] * rate(r) for r in records if (r.get("roof"), r["device"], r["threads"]) == (dtype, device, threads)
-    ]
-    return max(roofs, default=None)
-
-
 def share(records: list[dict], record: dict) -> float | None:
-    """FLOP/s of a record, relative to the measured peak."""
-    top = peak(records, record.get("dtype", ""), record["device"], record["threads"])
-    return record["flops"] / record["median"] / top if top and record["flops"] else None
+    """FLOP/s of a record, relative to the better of the roofs that were timed with its type, device and threads."""
+    same = ("dtype", "device", "threads")
+    roofs = [
+        r["flops"] * rate(r)
+        for r in records
+        if r["group"].startswith("roof") and all(r[name] == record[name] for name in same)
+    ]
+    return record["flops"] / record["median"] / max(roofs) if roofs and record["flops"] else None
 
 
 def table(records: list[dict]) -> str:
+    head = ["what", "rate", "", "+-", "x first", "GFLOP/unit", "of peak", "peak MB", "threads"]
     parts = []
     for place in dict.fromkeys((r["device"], r["machine"], r["torch"], r["commit"]) for r in records):
         mine = [r for r in records if (r["device"], r["machine"], r["torch"], r["commit"]) == place]
-        head = ["what", "rate", "", "+-", "x first", "GFLOP/unit", "of peak", "peak MB", "threads"]
         rows = []
         for group in dict.fromkeys(r["group"] for r in mine):
+            members = [r for r in mine if r["group"] == group]
             rows.append([group] + [""] * (len(head) - 1))
-            for r in (r for r in mine if r["group"] == group):
-                part = share(mine, r)
-                rows.append(
-                    [
-                        "  " + r["name"],
-                        f"{rate(r):,.4g}",
-                        f"{r['unit']}/s",
-                        f"{100 * spread(r):.0f}%",
-                        f"{ratio(r, mates(mine, r)[0]):.3g}",
-                        f"{r['flops'] / r['items'] / 1e9:.3g}" if r["flops"] else "",
-                        f"{100 * part:.0f}%" if part else "",
-                        f"{r['peak_mb']:.0f}" if r["peak_mb"] is not None else "",
-                        str(r["threads"]),
-                    ]
-                )
+            rows += [cells(mine, r, members[0]) for r in members]
         device, machine, torch, commit = place
         parts.append(
-            f"{machine}, device {device}, torch {torch}, commit {commit or 'unknown'}; rounds in turns, median, +- "
-            f"half the "
-            "quartiles' range:\n" + "\n".join(aligned(head, rows))
+            f"{machine}, device {device}, torch {torch}, commit {commit or 'unknown'}; median of the rounds, +- half "
+            "the quartiles' range:\n" + "\n".join(aligned(head, rows))
         )
     return "\n\n".join(parts)
+
+
+def cells(records: list[dict], r: dict, first: dict) -> list[str]:
+    """A line of the table. first: of its group."""
+    part = share(records, r)
+    return [
+        "  " + r["name"],
+        f"{rate(r):,.4g}",
+        f"{r['unit']}/s",
+        f"{50 * r['iqr'] / r['median']:.0f}%",
+        f"{rate(r) / rate(first):.3g}",
+        f"{r['flops'] / r['items'] / 1e9:.3g}" if r["flops"] else "",
+        f"{100 * part:.0f}%" if part else "",
+        f"{r['peak_mb']:.0f}" if r["peak_mb"] is not None else "",
+        str(r["threads"]),
+    ]
 
 
 # -- goals ------------------------------------------------------------------------------------------------------------
 
 JIGSAW = "jigsaw samples, frame 256"
+SKID = "pretext of skid-v1"
+Measure = Callable[[list[dict]], float | None]  # records of one device -> the figure; raises LookupError without a case
+
+
+@dataclass(frozen=True)
+class Goal:
+    figure: str
+    measure: Measure
+    bound: float
+    least: bool = True  # the bound is to be reached, else not to be exceeded
+    form: str = "{:,.3g} x"
+    device: str = "cpu"
+    why: str = "not timed"  # said where other cases of the device were timed, but not those of this figure
+
+    def row(self, records: list[dict]) -> list[str]:
+        bound = f"{'>=' if self.least else '<='} {self.form.format(self.bound)}"
+        mine = [r for r in records if r["device"] == self.device]
+        if not mine:
+            return [self.figure, "", bound, f"no {'GPU' if self.device == 'cuda' else 'CPU'} timed"]
+        try:
+            value = self.measure(mine)
+        except LookupError:
+            value = None
+        if value is None:
+            return [self.figure, "", bound, self.why]
+        met = value >= self.bound if self.least else value <= self.bound
+        return [self.figure, self.form.format(value), bound, "met" if met else "missed"]
 
 
 def goals(records: list[dict]) -> str:
     """Every figure that has a goal, measured or empty, and whether it is met."""
-    rows = []
+    return "\n".join(aligned(["figure", "measured", "goal", "verdict"], [goal.row(records) for goal in GOALS]))
 
-    def case(group: str, name: str, device: str = "cpu") -> dict | None:
-        found = [
-            r for r in records if r["group"].startswith(group) and r["name"].startswith(name) and r["device"] == device
-        ]
-        return found[0] if found else None
 
-    def add(
-        figure: str,
-        value: float | None,
-        goal: float,
-        least: bool = True,
-        form: str = "{:,.3g} x",
-        device: str = "cpu",
-        why: str = "",
-    ) -> None:
-        bound = f"{'>=' if least else '<='} {form.format(goal)}"
-        if value is None:
-            there = any(r["device"] == device for r in records)
-            rows.append(
-                [
-                    figure,
-                    "",
-                    bound,
-                    why or ("not timed" if there else f"no {'GPU' if device == 'cuda' else 'CPU'} timed"),
-                ]
-            )
-        else:
-            rows.append(
-                [figure, form.format(value), bound, "met" if (value >= goal if least else value <= goal) else "missed"]
-            )
+def cases(records: list[dict], group: str, *names: str) -> list[dict]:
+    """Those of which group and name begin so; LookupError where there are none."""
+    found = [r for r in records if r["group"].startswith(group) and r["name"].startswith(names)]
+    if not found:
+        raise LookupError(f"{group}: {names}")
+    return found
 
-    def times(fast: dict | None, *slow: dict | None) -> float | None:
-        """The ratio to the fastest of `slow`."""
-        found = [ratio(fast, other) for other in slow if fast and other]
-        return min(found, default=None)
 
-    ours = case(JIGSAW, "ours, batch 64")
-    for name, goal in (("original, one by one", 50), ("original, 2 workers", 25), ("frugal, 2 workers", 4)):
-        add(f"jigsaw samples against the {name}", times(ours, case(JIGSAW, name)), goal)
-    add(
+def times(group: str, fast: str, *slow: str) -> Measure:
+    """The rate of `fast` relative to the best of `slow`."""
+    return lambda records: rate(cases(records, group, fast)[0]) / max(map(rate, cases(records, group, *slow)))
+
+
+def waiting(group: str) -> Measure:
+    """Percent of a training step that its batch takes."""
+    ratio = times(group, "step with its batch", "its batch alone")
+    return lambda records: 100 * ratio(records)
+
+
+def of_peak(group: str, name: str) -> Measure:
+    """Percent of the machine's measured peak."""
+
+    def measure(records: list[dict]) -> float | None:
+        part = share(records, cases(records, group, name)[0])
+        return part and 100 * part
+
+    return measure
+
+
+def seconds(items: int, group: str, name: str) -> Measure:
+    """That so many items take."""
+    return lambda records: items / rate(cases(records, group, name)[0])
+
+
+PERCENT, GPU = {"least": False, "form": "{:.1f} %"}, {"device": "cuda"}
+GOALS = (
+    *(
+        Goal(f"jigsaw samples against the {name}", times(JIGSAW, "ours, batch 64", name), bound)
+        for name, bound in (("original, one by one", 50), ("original, 2 workers", 25), ("frugal, 2 workers", 4))
+    ),
+    Goal(
         "jigsaw samples against the faster of kornia, MONAI",
-        times(ours, case(JIGSAW, "kornia"), case(JIGSAW, "monai")),
+        times(JIGSAW, "ours, batch 64", "kornia", "monai"),
         3,
-        why="" if ours is None else "neither installed",
-    )
-    add("jigsaw samples streamed against resident", times(case(JIGSAW, "ours, streamed"), ours), 0.9)
-    larger = times(ours, case(JIGSAW, "ours, batch 256"))
-    add("cost of a jigsaw sample, batch 256 against 64", larger, 1.15, least=False)
-
-    def waiting(group: str, device: str = "cpu") -> float | None:
-        alone, loop = case(group, "its batch alone", device), case(group, "step with its batch", device)
-        return times(loop, alone) and 100 / ratio(alone, loop)
-
-    for preset in ("smoke", "cpu", "full"):
-        add(f"wait for data, pretext of {preset}", waiting(f"pretext of {preset}"), 10, False, "{:.1f} %")
-    for width in (16, 32):
-        step = case(f"width {width},", "step, float32")
-        add(
+        why="neither timed",
+    ),
+    Goal("jigsaw samples streamed against resident", times(JIGSAW, "ours, streamed", "ours, batch 64"), 0.9),
+    Goal(
+        "cost of a jigsaw sample, batch 256 against 64", times(JIGSAW, "ours, batch 64", "ours, batch 256"), 1.15, False
+    ),
+    *(
+        Goal(f"wait for data, pretext of {name}", waiting(f"pretext of {name}"), 10, **PERCENT)
+        for name in ("smoke", "cpu", "full")
+    ),
+    *(
+        Goal(
             f"training step against nine plain branches, width {width}",
-            times(step, case(f"width {width},", "plain step")),
+            times(f"width {width},", "step, float32", "plain step"),
             1.3,
         )
-    for width in (16, 32):
-        half = case(f"width {width},", "step, bfloat16")
-        add(
+        for width in (16, 32)
+    ),
+    *(
+        Goal(
             f"training step in bfloat16 against float32, width {width}",
-            times(half, case(f"width {width},", "step, float32")),
+            times(f"width {width},", "step, bfloat16", "step, float32"),
             1.8,
-            why="" if case(f"width {width},", "step, float32") is None else "processor has none",
+            why="not timed in both",
         )
-    wide = case("width 64,", "step, float32")
-    part = share(records, wide) if wide else None
-    add("training step, width 64, of the measured peak", part and 100 * part, 50, form="{:.0f} %")
-    every, alone = case("downstream", "file to scores, all"), case("downstream", "file to scores, frame by frame of")
-    add("file to scores against frame by frame of each clip", times(every, alone), 5)
-
-    gpu = case(JIGSAW, "ours, batch 256", "cuda")
-    add("GPU: jigsaw samples/s", gpu and rate(gpu), 300_000, form="{:,.0f}", device="cuda")
-    step, loop = (case("pretext of skid-v1", name, "cuda") for name in ("step, ", "step with its batch"))
-    part = share(records, step) if step else None
-    add(
+        for width in (16, 32)
+    ),
+    Goal("training step, width 64, of the measured peak", of_peak("width 64,", "step, float32"), 50, form="{:.0f} %"),
+    Goal(
+        "file to scores against frame by frame of each clip",
+        times("downstream", "file to scores, all", "file to scores, frame by frame of"),
+        5,
+    ),
+    Goal(
+        "GPU: jigsaw samples/s",
+        lambda records: rate(cases(records, JIGSAW, "ours, batch 256")[0]),
+        300_000,
+        form="{:,.0f}",
+        **GPU,
+    ),
+    Goal(
         "GPU: training step of skid-v1, batch 256, of the measured peak",
-        part and 100 * part,
+        of_peak(SKID, "step, "),
         50,
         form="{:.0f} %",
-        device="cuda",
-    )
-    add("GPU: 18,080 samples of skid-v1's pretext", loop and EPOCH[0] / rate(loop), 12, False, "{:.3g} s", "cuda")
-    for name in ("skid-v1", "full"):
-        add(
-            f"GPU: wait for data, pretext of {name}",
-            waiting(f"pretext of {name}", "cuda"),
-            2,
-            False,
-            "{:.2f} %",
-            "cuda",
-        )
-    for name, goal in (("live", 120), ("cached features", 15)):
-        epoch = case("downstream, skid-v1", f"head's epoch, {name}", "cuda")
-        add(
+        **GPU,
+    ),
+    # as many samples as the published pretext has in an epoch
+    Goal(
+        "GPU: 18,080 samples of skid-v1's pretext",
+        seconds(18_080, SKID, "step with its batch"),
+        12,
+        False,
+        "{:.3g} s",
+        **GPU,
+    ),
+    *(
+        Goal(f"GPU: wait for data, pretext of {name}", waiting(f"pretext of {name}"), 2, False, "{:.2f} %", **GPU)
+        for name in ("skid-v1", "full")
+    ),
+    *(
+        Goal(
             f"GPU: head's epoch of 1,130 exams, {name}, scaled",
-            epoch and EPOCH[1] / rate(epoch),
-            goal,
+            seconds(1130, "downstream, skid-v1", f"head's epoch, {name}"),
+            bound,
             False,
             "{:.3g} s",
-            "cuda",
+            **GPU,
         )
-    return "\n".join(aligned(["figure", "measured", "goal", "verdict"], rows))
+        for name, bound in (("live", 120), ("cached features", 15))
+    ),
+)

@@ -1,9 +1,5 @@
-"""The speed suite: its opponents do the same work and stay what they are, it times in turns, and its verb runs. No time
+"""The speed suite: its opponents do the same work and stay what they are, and its verb runs. No time
 is asserted."""
-
-import gc
-import json
-import weakref
 
 import numpy as np
 import pytest
@@ -12,9 +8,8 @@ import torch
 from bench.__main__ import main
 from bench.phantom import folder
 from bench.speed import measure as measuring
-from bench.speed import pretext
 from bench.speed.groups import USUAL, cases_of
-from bench.speed.measure import Case, Setting, measure
+from bench.speed.measure import Setting
 from bench.speed.opponents import (
     DIGESTS,
     PATCH,
@@ -26,7 +21,7 @@ from bench.speed.opponents import (
     output_digest,
     sampled,
 )
-from bench.speed.table import goals, ratio, read, table
+from bench.speed.table import goals, read, table
 from sslm_core.frames import FrameStore
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.warp import Warp
@@ -81,28 +76,6 @@ def test_libraries_make_our_batches(library):
     assert torch.equal(batches[0][1], batches[1][1]) and (batches[0][0] - batches[1][0]).abs().max() < 1e-3
 
 
-def test_cases_are_timed_in_turns():
-    calls = []
-    cases = [Case("group", name, lambda name=name: lambda: calls.append(name)) for name in "abc"]
-    found = measure(cases, torch.device("cpu"), 1, quick=True)
-    assert calls[-6:] == list("abcabc") and calls[:-6] == list("aabbcc")  # in turns, after each has been warmed up
-    assert [len(found[name].seconds) for name in "abc"] == [2, 2, 2]
-
-
-def test_models_of_a_group_are_gone_after_it(monkeypatch, tmp_path):
-    exams = write_exams(tmp_path / "exams", train=4, valid=4, planes=("sagittal",), size=64)
-    made = weakref.WeakSet()
-    start = pretext.Step.__init__
-    monkeypatch.setattr(pretext.Step, "__init__", lambda self, *given: (made.add(self), start(self, *given))[0])
-    setting = Setting(torch.device("cpu"), True, exams)
-    cases = [case for case in cases_of(setting, ["encoder"]) if case.group.startswith("pretext of smoke")]
-    works = [case.make() for case in cases]
-    assert len(made) == len(setting.dtypes)  # one model for all cases of a type
-    del works
-    gc.collect()
-    assert len(made) == 0
-
-
 def test_peak_memory_is_that_of_the_call():
     if measuring.peak_of(lambda: None, torch.device("cpu")) is None:
         pytest.skip("this system does not tell")
@@ -131,8 +104,7 @@ def test_a_quick_run_stores_every_case(timed, capsys):
     records = read(path)
     planned = cases_of(Setting(torch.device("cpu"), True, timed / "exams"), USUAL)
     assert [(r["group"], r["name"]) for r in records] == [(case.group, case.name) for case in planned]
-    for stored, record in zip(json.loads(path.read_text())["benchmarks"], records):
-        assert stored["stats"]["median"] == pytest.approx(record["median"], rel=1e-6)
+    assert all(r["median"] > 0 for r in records)
     assert main(["speed", "--show", str(path)]) == 0
     shown = capsys.readouterr().out
     assert all(case.name in shown for case in planned) and goals(records) in shown
@@ -160,19 +132,11 @@ def test_a_mistake_is_one_line(words, capsys):
 def records_of(device: str, seconds: float = 1.0) -> list[dict]:
     """A record of each case that is timed at full size on `device`, all equally fast."""
     setting = Setting(torch.device(device), False, None)
-    where = {"device": device, "machine": "m", "torch": "t", "commit": "c", "threads": 2, "peak_mb": None}
+    same = {"device": device, "machine": "m", "torch": "t", "commit": "c", "threads": 2, "peak_mb": None}
     return [
-        {
-            "group": case.group,
-            "name": case.name,
-            "items": case.items,
-            "unit": case.unit,
-            "flops": 1e9 if case.flops else 0,
-            "seconds": [seconds] * 3,
-            "median": seconds,
-            **where,
-            **case.more,
-        }
+        {name: getattr(case, name) for name in ("group", "name", "items", "unit", "dtype")}
+        | {"flops": 1e9 if case.dtype else 0, "median": seconds, "iqr": 0.0}
+        | same
         for case in cases_of(setting, USUAL)
     ]
 
@@ -199,9 +163,9 @@ def test_verdicts(everything):
     against = "jigsaw samples against the original, one by one"
     assert verdict(against) == "missed"
     ours = next(r for r in everything if r["name"] == "ours, batch 64")
-    ours["seconds"] = [0.021, 0.019, 5.0]  # one round was disturbed: the median of the pairs stands
+    ours["median"] = 0.021
     assert verdict(against) == "missed"
-    ours["seconds"] = [0.019, 0.018, 5.0]
+    ours["median"] = 0.019
     assert verdict(against) == "met"
-    other = next(r for r in everything if r["name"] == "original, one by one")
-    assert ratio(ours, other) == pytest.approx(1 / 0.019)
+    everything.remove(ours)
+    assert verdict(against) == "timed"  # not timed
