@@ -20,6 +20,7 @@ MAY = {
         "tqdm",
         "matplotlib",
         "threadpoolctl",
+        "jinja2",
         "pytest_benchmark",
     },
 }

@@ -1,4 +1,4 @@
-"""The sections of the report: each a function of stored scores to pieces of HTML. `save` stores a figure and returns
+"""The sections of the report: each a function of stored scores to parts of the page. `save` stores a figure and returns
 its picture."""
 
 from collections.abc import Callable
@@ -10,24 +10,27 @@ from sklearn.metrics import average_precision_score
 from sslm_core.errors import UserError
 from sslm_core.exams import ExamSet
 from sslm_core.jigsaw import JigsawConfig
+from sslm_core.settings import restored
 
 from ..stats import intervals, metrics
 from ..stats.operating import MAJORITY_RECALL
 from ..store.results import UNLEARNT
 from ..store.scored import Scored
 from ..text import number
-from . import curve, page, plots_curves, plots_frames, plots_methods, study_table
+from . import page, plots_curves, plots_frames, plots_methods, study_table
 from .differences import AUC, HEAD, RECALL, Difference, Draws, cells
 from .table import REFERENCE, Summary, learnt, span
 
 SHOWN = 4  # methods whose curves are drawn
 EXPLAINED = 12  # pictures of explanations at most
 
-Save = Callable[..., str]  # (name, figure, caption, wide) -> HTML
+Save = Callable[..., page.Picture]  # (name, figure, caption, wide)
 
 
-def methods_table(labels: tuple[str, ...], summed: dict[str, Summary], cost: dict[str, dict[str, float]]) -> list[str]:
-    def cell(e: intervals.Estimate) -> page.Cell:
+def methods_table(
+    labels: tuple[str, ...], summed: dict[str, Summary], cost: dict[str, dict[str, float]]
+) -> list[page.Part]:
+    def cell(e: intervals.Estimate) -> tuple[str, str]:
         return number(e.value), span(e)
 
     head = [
@@ -64,10 +67,10 @@ def methods_table(labels: tuple[str, ...], summed: dict[str, Summary], cost: dic
                 f"{c['parameters']:.0f}",
             ]
         )
-    return [page.table(head, rows)]
+    return [page.Table(head, rows)]
 
 
-def differences(found: list[Difference], save: Save) -> list[str]:
+def differences(found: list[Difference], save: Save) -> list[page.Part]:
     if not found:
         return []
     forests = [
@@ -81,7 +84,7 @@ def differences(found: list[Difference], save: Save) -> list[str]:
     # alike, or empty, in every row
     shown = [k for k, name in enumerate(HEAD) if name not in ("first", "label", "p DeLong")]
     rows = [[line[k] for k in shown] for line in ([*HEAD], *map(cells, found))]
-    return [page.pictures(*forests), page.table(rows[0], rows[1:])]
+    return [forests, page.Table(rows[0], rows[1:])]
 
 
 def principal(summed: dict[str, Summary]) -> list[str]:
@@ -94,10 +97,10 @@ def principal(summed: dict[str, Summary]) -> list[str]:
     return list(dict.fromkeys([*wanted, *summed]))[:SHOWN]
 
 
-def curves(draws: dict[str, Draws], summed: dict[str, Summary], save: Save) -> list[str]:
+def curves(draws: dict[str, Draws], summed: dict[str, Summary], save: Save) -> list[page.Part]:
     names, first = principal(summed), next(iter(draws.values())).seeds[0]
     weights = draws[names[0]].weights
-    rows: dict[str, list[str]] = {"ROC": [], "PR": []}
+    rows: dict[str, list[page.Picture]] = {"ROC": [], "PR": []}
     for k, label in enumerate(first.labels):
         truth, scores = first.truth[:, k], {name: draws[name].score[:, :, k] for name in names}
         areas = {
@@ -111,7 +114,7 @@ def curves(draws: dict[str, Draws], summed: dict[str, Summary], save: Save) -> l
     scratch = [name for name in summed if name.startswith("supervised")]
     if len(scratch) > 1:
         note += f" Of the {len(scratch)} methods from scratch the one with the highest macro AUC here."
-    return [page.paragraph(note), *(page.pictures(*these) for these in rows.values())]
+    return [note, *rows.values()]
 
 
 def precision(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -121,23 +124,18 @@ def precision(truth: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean([average_precision_score(truth, s) for s in scores]))
 
 
-def recalls(summed: dict[str, Summary], save: Save) -> list[str]:
+def recalls(summed: dict[str, Summary], save: Save) -> list[page.Part]:
     figure = plots_methods.recalls(
         {name: s.recall for name, s in summed.items()}, {name: s.kept for name, s in summed.items()}, MAJORITY_RECALL
     )
-    return [
-        page.pictures(
-            save(
-                "recall",
-                figure,
-                "Recall of the class that is rarer in training, macro over labels, and of the commoner "
-                "class, at the threshold that keeps the dotted share of the commoner class on tune.",
-            )
-        )
-    ]
+    caption = (
+        "Recall of the class that is rarer in training, macro over labels, and of the commoner class, at the threshold "
+        "that keeps the dotted share of the commoner class on tune."
+    )
+    return [[save("recall", figure, caption)]]
 
 
-def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save) -> list[str]:
+def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save) -> list[page.Part]:
     auc = {name: s.auc[-1] for name, s in summed.items()}
     kinds = (
         ("train_seconds", "training seconds", "pretext and every learning rate tried included"),
@@ -151,27 +149,27 @@ def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: S
         figures.append(
             save(f"auc-{key.replace('_', '-')}", figure, f"Macro AUC against {unit} ({more}), all planes together.")
         )
-    return [page.pictures(*figures)]
+    return [figures]
 
 
-def studies(folder: Path) -> list[str]:
+def studies(folder: Path) -> list[page.Part]:
     """Every stored plot of a study, with its table."""
     plotted = sorted(folder.glob("*.png"))
     if not plotted:
-        return [page.paragraph("No study is stored for this data set; python -m bench ablate labels makes one.")]
-    parts = []
+        return ["No study is stored for this data set; python -m bench ablate labels makes one."]
+    parts: list[page.Part] = []
     for path in plotted:
-        parts.append(page.pictures(page.picture(path.read_bytes(), f"Study {path.stem}", wide=True)))
+        parts.append([page.Picture(path.read_bytes(), f"Study {path.stem}", wide=True)])
         if path.with_suffix(".csv").exists():
             try:
                 head, lines, reasons = study_table.laid_out(*study_table.read(path.with_suffix(".csv")))
-                parts += [page.table(head, lines), *map(page.paragraph, reasons)]
+                parts += [page.Table(head, lines), *reasons]
             except UserError as error:  # one study is no reason to end a run without its report
-                parts.append(page.paragraph(f"No table: {error}"))
+                parts.append(f"No table: {error}")
     return parts
 
 
-def pretexts(methods: dict[str, list[Scored]], save: Save) -> list[str]:
+def pretexts(methods: dict[str, list[Scored]], save: Save) -> list[page.Part]:
     told: dict[str, dict[str, list]] = {}  # plane -> method -> one history per seed
     for name, seeds in methods.items():
         for plane in seeds[0].records:
@@ -179,19 +177,18 @@ def pretexts(methods: dict[str, list[Scored]], save: Save) -> list[str]:
             # methods that share a pretext tell of it once
             if histories and histories not in told.get(plane, {}).values():
                 told.setdefault(plane, {})[name] = histories
-    key = next(iter(methods.values()))[0].key
     figures = [
         save(
             f"pretext-{k + 1}",
-            curve.draw({(key["dataset"], key["preset"], key["protocol"], key["device"], plane): of}),
+            plots_curves.pretexts(plane, of),
             f"Share of patch sets of tune exams that the pretext names right, {plane}: one line per seed",
         )
         for k, (plane, of) in enumerate(told.items())
     ]
-    return [*map(page.paragraph, learnt(methods)), page.pictures(*figures)] if figures else []
+    return [*learnt(methods), figures] if figures else []
 
 
-def calibration(draws: dict[str, Draws], ensemble: str, save: Save) -> list[str]:
+def calibration(draws: dict[str, Draws], ensemble: str, save: Save) -> list[page.Part]:
     name = REFERENCE if REFERENCE in draws else next(iter(draws))
     drawn = draws[name]
     first, plane = drawn.seeds[0], drawn.seeds[0].shown(ensemble)
@@ -211,22 +208,17 @@ def calibration(draws: dict[str, Draws], ensemble: str, save: Save) -> list[str]
         f"exams, seeds "
         f"together. ECE: expected calibration error; on {len(first.truth)} exams a perfect model has some too."
     )
-    return [page.paragraph(note), page.pictures(*figures)]
+    return [note, figures]
 
 
-def data(first: Scored, exams: ExamSet | None, save: Save) -> list[str]:
+def data(first: Scored, exams: ExamSet | None, save: Save) -> list[page.Part]:
     if exams is None:
         return [
-            page.paragraph(
-                "Neither frames nor a jigsaw are shown: the data's folder was not at hand (report --data FOLDER "
-                "names it)."
-            )
+            "Neither frames nor a jigsaw are shown: the data's folder was not at hand (report --data FOLDER names it)."
         ]
     plane, record = list(first.records.items())[-1]
     size, settings = record["settings"]["frame"], record["settings"]["jigsaw"]
-    config = JigsawConfig(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    )
+    config = restored(JigsawConfig, settings)
     sample = save(
         "jigsaw",
         plots_frames.jigsaw(exams, plane, size, config),
@@ -240,21 +232,12 @@ def data(first: Scored, exams: ExamSet | None, save: Save) -> list[str]:
         f"Middle frames of reported exams at {size} x {size}; ids and positive labels",
         wide=True,
     )
-    return [
-        page.paragraph("Pictures of the data: whoever passes this page on passes them on too."),
-        page.pictures(sample, sheet),
-    ]
+    return ["Pictures of the data: whoever passes this page on passes them on too.", [sample, sheet]]
 
 
-def explanations(folders: list[Path]) -> list[str]:
+def explanations(folders: list[Path]) -> list[page.Part]:
     found = [path for folder in folders for path in folder.rglob("explain*.png")]
     found.sort(key=lambda path: (len(path.name), path))  # galleries of a cell first
-    shown = [
-        page.picture(path.read_bytes(), f"{path.parent.name}: {path.stem}", wide=True) for path in found[:EXPLAINED]
-    ]
-    more = (
-        [page.paragraph(f"{len(found) - EXPLAINED} more lie beside the stored scores.")]
-        if len(found) > EXPLAINED
-        else []
-    )
-    return [page.pictures(*shown), *more] if shown else []
+    shown = [page.Picture(p.read_bytes(), f"{p.parent.name}: {p.stem}", wide=True) for p in found[:EXPLAINED]]
+    more = [f"{len(found) - EXPLAINED} more lie beside the stored scores."] if len(found) > EXPLAINED else []
+    return [shown, *more] if shown else []

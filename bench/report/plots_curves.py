@@ -1,15 +1,17 @@
-"""ROC, precision-recall and reliability curves of one label, with bootstrap bands. Pure functions on stored scores.
+"""ROC, precision-recall and reliability curves of one label, with bootstrap bands, and the pretext's curves. Pure
+functions on stored scores.
 
 Letters: E exams, S seeds, R resamples, G points of GRID.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 
 from ..stats.metrics import BINS, expected_calibration_error
 from ..text import number
-from .plots import COLOURS, GRAY, literal, new_figure
+from .plots import COLOURS, GRAY, literal, logarithmic, new_figure
 
 GRID = np.linspace(0, 1, 201)  # of false-positive rates, or of recalls
 CURVE = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -123,6 +125,20 @@ def reliability(label: str, truth: np.ndarray, before: np.ndarray, after: np.nda
     ax.set_ylabel("share of positive exams", fontsize=9)
     ax.set_title(literal(label), fontsize=10)
     _legend(figure, ax)
+    return figure
+
+
+def pretexts(plane: str, curves: dict[str, list[list[dict]]]):
+    """Pretext accuracy against training seconds. curves: method -> one history per seed."""
+    figure, ((ax,),) = new_figure()
+    for (name, seeds), colour in zip(curves.items(), itertools.cycle(COLOURS)):
+        for k, history in enumerate(seeds):
+            seconds, accuracy = ([epoch[of] for epoch in history] for of in ("seconds", "tune_accuracy"))
+            ax.plot(seconds, accuracy, ".-", color=colour, lw=1.2, ms=4, label=name if k == 0 else None)
+    logarithmic(ax)
+    ax.set(ylim=(0, 1), xlabel="training seconds", ylabel="pretext accuracy on tune exams")
+    ax.set_title(literal(plane), fontsize=10)
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 

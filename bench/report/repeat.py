@@ -12,27 +12,22 @@ from ..store.scored import Scored
 from . import page
 
 
-def parts(methods: dict[str, list[Scored]]) -> list[str]:
-    """HTML. methods: name of method and variant -> one Scored per seed."""
+def parts(methods: dict[str, list[Scored]]) -> list[page.Part]:
+    """methods: name of method and variant -> one Scored per seed."""
     first = next(iter(methods.values()))[0]
     where: dict[tuple, list[str]] = {}
     for name, seeds in methods.items():
         for environment in dict.fromkeys(tuple(r["environment"].items()) for s in seeds for r in s.records.values()):
             where.setdefault(environment, []).append(name)
     rows = [[", ".join(names), *(value for _, value in environment)] for environment, names in where.items()]
-    of = (
-        f"preset {first.key['preset']} with {first.key['variant']}"
-        if first.key["variant"]
-        else f"preset {first.key['preset']}"
-    )
+    data = ", with DATA in place of the folder of exams" if wants_data(first) else ""
+    variant = f" with {first.key['variant']}" if first.key["variant"] else ""
     return [
-        page.table(["methods", *dict(next(iter(where)))], rows),
-        page.paragraph(
-            f"From a clone of the suite{', with DATA in place of the folder of exams' if wants_data(first) else ''}:"
-        ),
-        page.code("\n".join(commands(methods, first))),
-        page.paragraph(f"Settings of {of}:"),
-        page.code("\n".join(settings(first)), "columns"),
+        page.Table(["methods", *dict(next(iter(where)))], rows),
+        f"From a clone of the suite{data}:",
+        page.Lines(commands(methods, first)),
+        f"Settings of preset {first.key['preset']}{variant}:",
+        page.Lines(settings(first), "columns"),
     ]
 
 
@@ -58,34 +53,19 @@ def commands(methods: dict[str, list[Scored]], first: Scored) -> list[str]:
         if commits != at:
             at = commits
             lines += [*map(checkout, commits), "make .venv/made"]
-        lines.append(
-            command(
-                "run",
-                "--preset",
-                first.key["preset"],
-                *data,
-                "--methods",
-                ",".join(names),
-                "--planes",
-                ",".join(planes),
-                "--seeds",
-                ",".join(map(str, seeds)),
-                "--protocol",
-                first.key["protocol"],
-                "--device",
-                first.key["device"],
-                *(["--set", variant] if variant else []),
-            )
-        )
+        chosen = {"methods": names, "planes": planes, "seeds": map(str, seeds)}
+        listed = [word for option, values in chosen.items() for word in (f"--{option}", ",".join(values))]
+        where = ["--protocol", first.key["protocol"], "--device", first.key["device"]]
+        varied = ["--set", variant] if variant else []
+        lines.append(command("run", "--preset", first.key["preset"], *data, *listed, *where, *varied))
     return [*lines, command("report", *methods, "--of", ",".join(first.key[name] for name in GROUP), *data)]
 
 
 def checkout(commit: str) -> str:
     if not commit:
         return "# the commit is not known: the suite was no git checkout"
-    return (
-        f"git checkout {commit.rstrip('+')}{'   # and changes that were not committed' if commit.endswith('+') else ''}"
-    )
+    changed = "   # and changes that were not committed" if commit.endswith("+") else ""
+    return f"git checkout {commit.rstrip('+')}{changed}"
 
 
 def command(*words: str) -> str:

@@ -27,10 +27,10 @@ def write(
     summed, cost, first = summaries(draws), spent(methods, ensemble), next(iter(methods.values()))[0]
     found = differences.differences(draws, REFERENCE, (MACRO,)) if REFERENCE in draws and len(draws) > 1 else []
 
-    def save(name: str, figure, caption: str, wide: bool = False) -> str:
+    def save(name: str, figure, caption: str, wide: bool = False) -> page.Picture:
         data = plots.png(figure)
         write_atomic(folder / f"{name}.png", lambda path: path.write_bytes(data))
-        return page.picture(data, caption, wide)
+        return page.Picture(data, caption, wide)
 
     sections = {
         "Methods": parts.methods_table(first.labels, summed, cost),
@@ -47,9 +47,9 @@ def write(
         ),
         "To repeat it": repeat.parts(methods),
     }
-    lines = [*([differences.footing(found, len(first.truth))] if found else []), *notes, about(methods, first)]
-    top = [page.paragraph(verdict.two_sentences(summed, found), "verdict"), *map(page.paragraph, lines)]
-    text = page.page(f"SSLM compared on {first.key['dataset']}", top, sections)
+    top = [*([differences.footing(found, len(first.truth))] if found else []), *notes, about(methods, first)]
+    said = verdict.two_sentences(summed, found)
+    text = page.page(f"SSLM compared on {first.key['dataset']}", said, top, sections)
     write_atomic(folder / "report.html", lambda path: path.write_text(text, encoding="utf-8"))
     return folder / "report.html"
 

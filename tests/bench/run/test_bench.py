@@ -200,15 +200,6 @@ def test_variants_have_rows_of_their_own_and_share_the_encoder(first_run, exams_
     assert records[1]["settings"]["downstream"]["head"] == "linear"
 
 
-def test_curves_of_stored_pretexts(first_run, tmp_path, capsys):
-    assert main(["curve", "--out", str(first_run / "runs"), "--plot", str(tmp_path / "curve.png")]) == 0
-    out = capsys.readouterr().out
-    assert "exams0, tiny, clean, cpu, axial" in out and "sslm" in out and "random" not in out
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["curve", "--out", str(tmp_path / "nothing")]) == 2
-    assert "holds no run with a pretext" in capsys.readouterr().err
-
-
 def test_what_a_preset_would_cost(capsys):
     assert main(["cost", "--preset", "smoke"]) == 0
     assert "computed from FLOPs, not measured" in capsys.readouterr().out

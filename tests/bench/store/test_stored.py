@@ -114,7 +114,7 @@ def test_a_bad_row_of_scores_csv_is_one_line(runs, capsys, spoil, told):
     assert str(path) in line and told in line and "delete its folder and run again" in line
 
 
-@pytest.mark.parametrize("verb", ["results", "report", "compare", "predict", "curve"])
+@pytest.mark.parametrize("verb", ["results", "report", "compare", "predict"])
 @pytest.mark.parametrize("part, told", [("labels", "labels"), ("cost", "cost"), ("tune_losses", "tune_losses")])
 def test_a_record_without_a_part_is_one_line(runs, exams_folder, capsys, verb, part, told):
     path = cell(runs) / "run.json"
