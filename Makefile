@@ -1,6 +1,7 @@
 # Every target makes .venv first if it is missing or older than what it is made from.
 PYTHON ?= python3
 PY := .venv/bin/python
+EACH := -n auto --dist loadfile  # a process for each core; a file's tests share what they set up
 
 .PHONY: bench smoke speed gpu check test test-slow lint clean
 
@@ -20,10 +21,10 @@ check: .venv/made  ## regression gates: accuracy, cost and speed against the row
 	$(PY) -m bench check
 
 test: .venv/made
-	$(PY) -m pytest
+	$(PY) -m pytest $(EACH)
 
 test-slow: .venv/made
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest $(EACH) -m slow
 
 lint: .venv/made
 	$(PY) -m ruff check .
