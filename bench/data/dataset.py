@@ -113,7 +113,7 @@ def open_dataset(
         fit, tune = np.flatnonzero(~train.held), np.flatnonzero(train.held)
     else:
         count = round(preset.tune * len(train))
-        if not 0 < count < len(train):
+        if not 0 < count < len(train) - 1:  # two to fit at least: features are standardised by their spread
             raise UserError(f"{root}: {len(train)} train exams are too few to split into fit and tune; bring more")
         tune, fit = stratified(train.truth, count, SPLIT_SEED)
     return Dataset(name, code, train, reported, fit, tune, "; ".join(text), files, protocol).showing(preset.data)

@@ -139,6 +139,13 @@ def loss_of(model: LogisticRegression, x: np.ndarray, labels: np.ndarray) -> flo
 
 
 def regression(x: np.ndarray, labels: np.ndarray, c: float) -> LogisticRegression:
+    """Of labels [E] on x [E, F]. Exams of one class, as few labels may leave them, teach nothing but how rare the other
+    is: no weights, and the log-odds of (positives + 1/2) / (E + 1)."""
+    if labels.min() == labels.max():
+        constant = LogisticRegression(C=c)
+        constant.classes_, constant.coef_ = np.array([0, 1]), np.zeros((1, x.shape[1]))
+        constant.intercept_ = np.log([(labels.sum() + 0.5) / ((1 - labels).sum() + 0.5)])
+        return constant
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # far beyond what tune would choose
         return LogisticRegression(C=c, max_iter=1000).fit(x, labels)

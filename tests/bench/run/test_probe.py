@@ -53,6 +53,14 @@ def test_regression_in_the_span_of_the_exams_is_regression_on_all_features():
     assert probe.loss_of(plain, scaled, y[:, 0]) == pytest.approx(record["fit_loss"], abs=1e-4)
 
 
+def test_exams_of_one_class_give_a_constant():
+    torch.manual_seed(1)
+    x, y = torch.randn(9, 2 * PooledProbe.PER_CHANNEL), torch.tensor([[0, e % 2] for e in range(9)]).numpy()
+    head, _ = probe.regressions(x, x, y, y)
+    logits = head.of_pooled(x)
+    assert torch.allclose(torch.sigmoid(logits[:, 0]), torch.full((9,), 0.05)) and logits[:, 1].std() > 0
+
+
 @pytest.mark.parametrize("limit", (0, 30_000, 10**9))
 def test_pooled_features_are_the_same_from_any_cache(exams, tmp_path, limit):
     store, some = exams[0], torch.arange(3, 9)
