@@ -48,10 +48,10 @@ def _paths(out: Path, split: str, number: int, masks: bool):
     return volumes, {p: out / "masks" / split / p / f"{name}.npz" for p in PLANES} if masks else {}
 
 
-def _store(path: Path, save: Callable, *args, **kwargs):
+def _store(path: Path, save: Callable):
     def write(temporary: Path):
-        with open(temporary, "wb") as f:  # numpy adds a suffix to names, not to files
-            save(f, *args, **kwargs)
+        with open(temporary, "wb") as file:  # numpy adds a suffix to names, not to files
+            save(file)
 
     write_atomic(path, write)
 
@@ -68,9 +68,9 @@ def _write(task) -> int:
     if not all(p.exists() for p in (*volumes.values(), *masks.values())):
         made, _, found, _ = exam(config.seed, split, number, config.size)
         for plane, path in masks.items():
-            _store(path, np.savez_compressed, **found[plane])
+            _store(path, lambda file: np.savez_compressed(file, **found[plane]))
         for plane, path in volumes.items():
-            _store(path, np.save, made[plane])
+            _store(path, lambda file: np.save(file, made[plane]))
     return number
 
 

@@ -34,46 +34,22 @@ TISSUES = {
 # coil is; share of a slice's signal that leaks into each neighbour; how far large-scale brightness is evened out (0
 # not, 1 fully); exponent of the display curve. Fat is dark and slices lie over the joint in all planes, so that fluid
 # and tears can be read there at 64 x 64.
+SEQUENCES = {  # of the axial, the coronal and the sagittal plane
+    "frames": ((19, 34.3, 61), (17, 29.8, 58), (17, 30.4, 51)),
+    "tr": ((3200, 5000), (2400, 3600), (3200, 5200)),
+    "te": ((34, 48), (20, 31), (54, 76)),
+    "fat_left": ((0.05, 0.18), (0.06, 0.2), (0.04, 0.14)),
+    "extent": ((66, 80), (58, 70), (70, 82)),
+    "view": ((104, 120), (110, 126), (88, 102)),
+    "noise": (0.027, 0.022, 0.045),
+    "coil": (0.7, 0.5, 0.3),
+    "leak": (0.0, 0.06, 0.11),
+    "even": (0.3, 0.05, 0.5),
+    "curve": (1.1, 1.13, 1.3),
+}
 PLANES = {
-    "axial": dict(
-        frames=(19, 34.3, 61),
-        tr=(3200, 5000),
-        te=(34, 48),
-        fat_left=(0.05, 0.18),
-        extent=(66, 80),
-        view=(104, 120),
-        noise=0.027,
-        coil=0.7,
-        leak=0.0,
-        even=0.3,
-        curve=1.1,
-    ),
-    "coronal": dict(
-        frames=(17, 29.8, 58),
-        tr=(2400, 3600),
-        te=(20, 31),
-        fat_left=(0.06, 0.2),
-        extent=(58, 70),
-        view=(110, 126),
-        noise=0.022,
-        coil=0.5,
-        leak=0.06,
-        even=0.05,
-        curve=1.13,
-    ),
-    "sagittal": dict(
-        frames=(17, 30.4, 51),
-        tr=(3200, 5200),
-        te=(54, 76),
-        fat_left=(0.04, 0.14),
-        extent=(70, 82),
-        view=(88, 102),
-        noise=0.045,
-        coil=0.3,
-        leak=0.11,
-        even=0.5,
-        curve=1.3,
-    ),
+    plane: {name: values[k] for name, values in SEQUENCES.items()}
+    for k, plane in enumerate(("axial", "coronal", "sagittal"))
 }
 
 
@@ -84,16 +60,11 @@ def tones(rng) -> dict[str, tuple[float, float]]:
 
 def spin_echo(tr: float, te: float, fat_left: float, tesla3: bool, tone: dict) -> dict[str, float]:
     """Signal of every tissue: PD (1 - exp(-TR/T1)) exp(-TE/T2), the fat's part scaled by what suppression leaves."""
-    return {
-        name: float(
-            pd
-            * tone[name][0]
-            * (1 - np.exp(-tr / (t13 if tesla3 else t1)))
-            * np.exp(-te / (t2 * tone[name][1]))
-            * (1 - fat * (1 - fat_left))
-        )
-        for name, (pd, t1, t13, t2, fat) in TISSUES.items()
-    }
+    signals = {}
+    for name, (pd, t1, t13, t2, fat) in TISSUES.items():
+        density, relaxed = tone[name][0], 1 - np.exp(-tr / (t13 if tesla3 else t1))
+        signals[name] = float(pd * density * relaxed * np.exp(-te / (t2 * tone[name][1])) * (1 - fat * (1 - fat_left)))
+    return signals
 
 
 def turn(angles) -> np.ndarray:

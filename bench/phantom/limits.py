@@ -8,7 +8,20 @@ each plane that was trained on whole frames and labels alone; `--probe` what ran
 import argparse
 
 import numpy as np
+import torch
+from scipy.ndimage import zoom
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from sslm_core.encoder import Encoder, frozen, size
+from sslm_core.sslm import finetune, new_encoder, predict, store_of
+from sslm_core.warp import normalise
+
+from ..config.presets import preset
 from ..machine import cores
 from ..processes import in_processes
 from .exam import exam
@@ -23,18 +36,12 @@ FEW = 20  # lesions in a box: with fewer, its regression learns the label itself
 LESION = 0.006  # share of a box that a lesion fills, in the plane that shows it best
 
 
-def resample(block: np.ndarray, grid) -> np.ndarray:
-    """Linear interpolation of [T, H, W] at the centres of grid cells, axis by axis; zeros of a block that lies outside
-    the volume."""
+def resample(block: np.ndarray, grid: tuple[int, int, int]) -> np.ndarray:
+    """Linear interpolation of [T, H, W] at the centres of grid cells; zeros of a block that lies outside the volume."""
     if not block.size:
         return np.zeros(grid, np.float32)
-    for axis, n in enumerate(grid):
-        old = block.shape[axis]
-        at = np.clip((np.arange(n) + 0.5) * old / n - 0.5, 0, old - 1)
-        low = np.minimum(at.astype(int), max(old - 2, 0))
-        share = (at - low).reshape([-1 if i == axis else 1 for i in range(3)])
-        block = block.take(low, axis) * (1 - share) + block.take(np.minimum(low + 1, old - 1), axis) * share
-    return block.astype(np.float32)
+    share = [n / old for n, old in zip(grid, block.shape)]
+    return zoom(block.astype(np.float64), share, order=1, mode="nearest", grid_mode=True).astype(np.float32)
 
 
 def look(task):
@@ -64,45 +71,23 @@ def look_at(seed: int, exams: int, size: int, workers: int) -> list[tuple]:
     return [s[1:] for s in sorted(seen, key=lambda s: s[0])]
 
 
-def auc(no: np.ndarray, yes: np.ndarray) -> float:
-    """Of the scores of exams without and with a label."""
-    _, place, count = np.unique(np.concatenate([no, yes]), return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]  # mean ranks of ties
-    return (rank[len(no) :].sum() - len(yes) * (len(yes) + 1) / 2) / (len(no) * len(yes))
-
-
-def interval(truth, scores, times=1000, seed=0):
-    """AUC and its 95 % interval from a bootstrap over exams, stratified by the label."""
-    rng, (no, yes) = np.random.default_rng(seed), (scores[truth == 0], scores[truth == 1])
-    draws = [auc(rng.choice(no, len(no)), rng.choice(yes, len(yes))) for _ in range(times)]
-    return auc(no, yes), *np.percentile(draws, (2.5, 97.5))
-
-
-def macro_interval(truth: np.ndarray, scores: np.ndarray, times=1000, seed=0):
+def interval(truth: np.ndarray, scores: np.ndarray, times: int = 1000) -> tuple[float, float, float]:
     """The labels' mean AUC and its 95 % interval from a bootstrap over exams, stratified by the joint label. truth,
-    scores: [E, L]."""
-    rng = np.random.default_rng(seed)
+    scores: [E, L], or [E] of one label."""
+    truth, scores = (x.reshape(len(x), -1) for x in (truth, scores))
+    rng = np.random.default_rng(0)
     strata = [np.flatnonzero((truth == row).all(1)) for row in np.unique(truth, axis=0)]
-
-    def macro(at):
-        t, s = truth[at], scores[at]
-        return np.mean([auc(s[t[:, k] == 0, k], s[t[:, k] == 1, k]) for k in range(t.shape[1])])
-
-    draws = [macro(np.concatenate([rng.choice(some, len(some)) for some in strata])) for _ in range(times)]
-    return macro(np.arange(len(truth))), *np.percentile(draws, (2.5, 97.5))
+    draws = [np.arange(len(truth))]  # first the exams themselves
+    draws += [np.concatenate([rng.choice(some, len(some)) for some in strata]) for _ in range(times)]
+    value, *found = (np.mean([roc_auc_score(t, s) for t, s in zip(truth[at].T, scores[at].T)]) for at in draws)
+    return value, *np.percentile(found, (2.5, 97.5))
 
 
-def folds(truth, n: int = 5, seed: int = 0):
-    from sklearn.model_selection import StratifiedKFold
-
+def folds(truth: np.ndarray, n: int = 5, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(StratifiedKFold(n, shuffle=True, random_state=seed).split(truth, truth))
 
 
 def logistic(penalty: float):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     return make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000, class_weight="balanced"))
 
 
@@ -128,8 +113,6 @@ def told_where(seen, label: str) -> list[np.ndarray]:
     """What a small classifier gets of each box: of each plane the crop's quantiles, on its own scale and against those
     of the other boxes, and 30 principal components of the standardised crop (fitted without labels, on all exams). [E,
     planes * 45] each."""
-    from sklearn.decomposition import PCA
-
     share = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
     crops = {box: np.stack([s[1][box] for s in seen]).astype(np.float32) for box in BOXES}  # [E, planes, *GRID]
     flat = {box: c.reshape(*c.shape[:2], -1) for box, c in crops.items()}
@@ -186,30 +169,16 @@ def trained(seen, plane: str, workers: int) -> dict[str, tuple]:
 
     It learns from the first 192 exams, the next 96 choose its epoch, and the rest are scored.
     """
-    import torch
-
-    from sslm_core.sslm import finetune, new_encoder, predict, store_of
-
-    from ..config.presets import preset
-
     torch.set_num_threads(workers)
     config = preset("cpu").sslm
     store = store_of([s[4][plane] for s in seen], seen[0][4][plane].shape[-1])
     truth = np.array([[s[2][label] for label in WHERE] for s in seen])
     fit, tune, rest = (torch.arange(a, b) for a, b in ((0, FIT), (FIT, FIT + TUNE), (FIT + TUNE, len(seen))))
-    fitted, _ = finetune(
-        config,
-        new_encoder(config.encoder, 0),
-        config.encoder.channels,
-        store,
-        torch.tensor(truth).float(),
-        fit,
-        tune,
-        0,
-    )
+    encoder, channels = new_encoder(config.encoder, 0), config.encoder.channels
+    fitted, _ = finetune(config, encoder, channels, store, torch.tensor(truth).float(), fit, tune, 0)
     scores, truth = predict(fitted.model, store, rest, config.clip, config.downstream, 0).numpy(), truth[rest.numpy()]
     found = {label: interval(truth[:, k], scores[:, k]) for k, label in enumerate(WHERE)}
-    return found | {"macro": macro_interval(truth, scores)}
+    return found | {"macro": interval(truth, scores)}
 
 
 # --- solvability -----------------------------------------------------------------------------------------------------
@@ -219,19 +188,12 @@ def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
     The suite's encoder at width 8 with random weights, its batch-norm statistics from 64 frames, sees every fourth
     frame whole; its maps are pooled over frames, by mean and by maximum, at each of their places.
     """
-    import torch
-
-    from sslm_core.encoder import Encoder, frozen, size
-    from sslm_core.warp import normalise
-
     torch.set_num_threads(workers)
     features = {}
     for plane in PLANES:
         torch.manual_seed(0)
-        encoder, volumes = (
-            Encoder(size("w8")),
-            [normalise(torch.from_numpy(m[4][plane][1::4].copy()))[:, None] for m in seen],
-        )
+        encoder = Encoder(size("w8"))
+        volumes = [normalise(torch.from_numpy(m[4][plane][1::4].copy()))[:, None] for m in seen]
         with torch.no_grad():
             for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)):
                 norm.momentum = 1.0
@@ -247,10 +209,6 @@ def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
 def ridge(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Scores of standardised ridge regression on exams it has not seen; its penalty is chosen within the exams it
     fits."""
-    from sklearn.linear_model import RidgeClassifierCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     scores = np.empty(len(truth))
     for fit, rest in folds(truth):
         model = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(2, 6, 9), class_weight="balanced"))
@@ -275,31 +233,24 @@ def main(args=None):
         )
     workers = args.workers or cores()
     seen = look_at(args.seed, args.exams, args.size, workers)
-    print(
-        f"{args.exams} exams of {args.size} x {args.size}, seed {args.seed}; AUC (95 % interval), exams not seen in "
-        f"fitting"
-    )
-    for label, (a, lo, hi) in ceiling(seen).items():
-        print(
-            f"ceiling  {label:9s} histograms           {a:.3f} ({lo:.3f}-{hi:.3f})   {'ok' if hi < 0.7 else 'ABOVE'} "
-            f".70",
-            flush=True,
-        )
-    for label, (a, lo, hi) in floor(seen).items():
-        print(
-            f"floor    {label:9s} told where to look   {a:.3f} ({lo:.3f}-{hi:.3f})   "
-            f"{'ok' if a >= 0.85 else 'BELOW'} .85",
-            flush=True,
-        )
-    if args.trained:
-        for plane in PLANES:
-            found = trained(seen, plane, workers)
-            line = "".join(f"  {label} {a:.3f} ({lo:.3f}-{hi:.3f})" for label, (a, lo, hi) in found.items())
-            print(f"trained  {plane:9s}{line}   {'ok' if found['macro'][0] >= 0.7 else 'BELOW'} .70", flush=True)
-    if args.probe:
-        for plane, found in probe(seen, workers).items():
-            line = "".join(f"  {label} {a:.3f} ({lo:.3f}-{hi:.3f})" for label, (a, lo, hi) in found.items())
-            print(f"probe    {plane:9s}{line}", flush=True)
+    what = f"{args.exams} exams of {args.size} x {args.size}, seed {args.seed}"
+    print(f"{what}; AUC (95 % interval), exams not seen in fitting")
+
+    def shown(found: tuple[float, float, float]) -> str:
+        return "{:.3f} ({:.3f}-{:.3f})".format(*found)
+
+    for label, found in ceiling(seen).items():
+        met = "ok" if found[2] < 0.7 else "ABOVE"
+        print(f"ceiling  {label:9s} histograms           {shown(found)}   {met} .70", flush=True)
+    for label, found in floor(seen).items():
+        met = "ok" if found[0] >= 0.85 else "BELOW"
+        print(f"floor    {label:9s} told where to look   {shown(found)}   {met} .85", flush=True)
+    for plane in PLANES if args.trained else ():
+        found = trained(seen, plane, workers)
+        line = "".join(f"  {label} {shown(of)}" for label, of in found.items())
+        print(f"trained  {plane:9s}{line}   {'ok' if found['macro'][0] >= 0.7 else 'BELOW'} .70", flush=True)
+    for plane, found in (probe(seen, workers) if args.probe else {}).items():
+        print(f"probe    {plane:9s}" + "".join(f"  {label} {shown(of)}" for label, of in found.items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from bench.phantom import folder, limits
 from bench.phantom.exam import LABELS, SPLITS, exam, labels_of
 from bench.phantom.folder import PhantomConfig, digest, make
 from bench.phantom.imaging import PLANES, draw_frames
-from bench.phantom.limits import ceiling, floor, look_at, macro_interval, trained
+from bench.phantom.limits import ceiling, floor, interval, look_at, trained
 from bench.processes import in_processes
 from sslm_core.errors import UserError
 
@@ -216,11 +216,11 @@ def test_processes_make_what_one_makes(made, tmp_path):
         assert np.array_equal(np.load(path), np.load(more / path.relative_to(made)))
 
 
-def test_macro_interval_is_that_of_the_labels_mean():
+def test_an_interval_is_that_of_the_labels_mean():
     truth = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 1]] * 6)
-    assert macro_interval(truth, truth + 0.0) == (1, 1, 1)
+    assert interval(truth, truth + 0.0) == (1, 1, 1)
     half = truth * np.array([1.0, 1.0, 0.0])  # one label of three at chance
-    assert macro_interval(truth, half) == pytest.approx((5 / 6,) * 3)
+    assert interval(truth, half) == pytest.approx((5 / 6,) * 3)
 
 
 def test_a_trained_net_is_scored_on_exams_it_has_not_seen(monkeypatch):
