@@ -6,8 +6,9 @@ from pathlib import Path
 from sslm_core import ranks
 from sslm_core.errors import UserError, one_of
 
+from ..config.options import whole
 from ..run.sweep import claimed, say
-from ..study.cells import lines_of
+from ..study.cells import Asked, lines_of
 from ..study.file import read_study
 from ..study.running import forecast, told, work
 from ..study.studies import STUDIES, Study
@@ -26,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.run_arguments(parser)
     parser.set_defaults(preset="")  # the study's
     parser.add_argument(
-        "--draws", type=int, help="of the labelled exams, at levels that draw more than once (default: the study's)"
+        "--draws",
+        type=whole("--draws"),
+        help="of the labelled exams, at levels that draw more than once (default: the study's)",
     )
     parser.add_argument(
         "--shard", metavar="I/N", default="", help="run every N-th cell, from the I-th on: for job arrays on one --out"
@@ -41,14 +44,13 @@ def main(args: argparse.Namespace) -> None:
     study, shard = study_of(args.study), shard_of(args.shard)
     if ranks.launched():
         raise UserError("ablate: runs in one process, not under torchrun; several share a study by --shard I/N")
-    run.check(args)
-    if args.draws is not None and args.draws < 1:
-        raise UserError(f"--draws {args.draws}: expected 1 or more")
+    how = run.running(args)
     if args.force and shard != (1, 1):
         raise UserError(
             "--force --shard: shards would drop each other's encoders; force a whole study, or use another --out"
         )
-    dataset, lines = lines_of(study, args)
+    asked = (args.preset, args.set, args.data, args.protocol, args.methods, args.planes, args.seeds, args.draws)
+    dataset, lines = lines_of(study, Asked(*asked, args.device), how)
     jobs = list({job.folder: job for line in lines for job in line.jobs}.values())
     if not jobs:
         raise UserError(
@@ -56,14 +58,14 @@ def main(args: argparse.Namespace) -> None:
         )
     mine = jobs[shard[0] - 1 :: shard[1]]
     if args.dry_run:
-        print(forecast(args, lines, mine))
+        print(forecast(how, lines, mine))
         return
     with claimed(args.out, dataset, f"{study.name}-{shard[0]}" if shard != (1, 1) else ""):
-        work(args, dataset, lines, mine)
+        work(how, lines, mine, jobs)
     if left := sum(not job.finished() for job in jobs):
         say(f"{left} of {len(jobs)} cells are left to other shards; the table comes with the last of them")
     else:
-        print(told(args, study, lines))
+        print(told(how, study, lines, args.set, args.markdown))
 
 
 def study_of(name: str) -> Study:

@@ -10,16 +10,17 @@ from sslm_core.errors import UserError
 from sslm_core.exams import ENSEMBLES
 from sslm_core.frames import Placing
 
-from ..config.options import check_writable, device_of, listed, seeds_of
+from ..config.options import check_writable, device_of, listed, seeds_of, whole
 from ..config.presets import PRESETS, Preset, preset
 from ..config.variants import canonical
 from ..data.dataset import FLATTERS, PROTOCOLS, Dataset, dataset_of, planes_of
-from ..report import differences, report
+from ..report import differences
+from ..report.report import default_folder, write
 from ..report.table import costs, table
-from ..run.batch import by_method, side_by_side
-from ..run.job import CACHE, Job, forget
+from ..run.batch import Running, by_method, to_run, work
+from ..run.job import CACHE, Job
 from ..run.methods import ALONE, METHODS, frozen_by
-from ..run.sweep import claimed, say, sweep
+from ..run.sweep import claimed, say
 from ..stats import metrics
 from ..store import results
 
@@ -71,7 +72,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         "auto: resident where they take half of the free memory or less",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
-    parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
+    parser.add_argument("--jobs", type=whole("--jobs"), help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are stored (default runs/)")
     parser.add_argument(
         "--results", type=Path, default=Path("results.csv"), help="the file of figures (default results.csv)"
@@ -82,46 +83,48 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     device = device_of(args.device)
     with ranks.together(device):
-        chosen = preset(args.preset, canonical(args.set))
+        chosen, how = preset(args.preset, canonical(args.set)), running(args)
         with ranks.in_turn():
             dataset = dataset_of(args.data, chosen, args.protocol)
-        jobs = jobs_of(args, dataset, chosen, device)
-        with claimed(args.out, dataset) if ranks.first() else contextlib.nullcontext():
-            run_jobs(args, jobs)
+        jobs = jobs_of(args, dataset, chosen, device, how)
+        with claimed(how.out, dataset) if ranks.first() else contextlib.nullcontext():
+            run_jobs(jobs, how, report=not args.no_report)
 
 
-def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: str) -> list[Job]:
+def running(args: argparse.Namespace) -> Running:
+    """How cells are run. Raises UserError for options that no run can use."""
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out}: is a file; name a folder")
+    check_writable("--out", args.out)
+    results.check(args.results)
+    if not args.cache_limit >= 0:
+        raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+    cache = int(args.cache_limit * 2**30)
+    return Running(args.out, args.results, args.ensemble, args.jobs, args.force, cache, args.store)
+
+
+def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: str, how: Running) -> list[Job]:
     """All cells that are asked for."""
     variant = canonical(args.set)
     methods = listed(args.methods, chosen.methods, METHODS, "--methods")
     planes = listed(args.planes, planes_of(chosen, dataset), dataset.train.planes, "--planes")
     seeds = seeds_of(args.seeds, chosen.seeds)
-    check(args)
     check_variant(variant, methods, chosen)
-    # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
-    jobs = [Job.asked(args, dataset, chosen, m, p, s, device, variant) for m in methods for s in seeds for p in planes]
     if ranks.world() > 1:
-        if (args.jobs or 1) > 1:
-            raise UserError(f"--jobs {args.jobs}: the processes of torchrun work on one cell after another, together")
+        if (how.jobs or 1) > 1:
+            raise UserError(f"--jobs {how.jobs}: the processes of torchrun work on one cell after another, together")
         if alone := [m for m in methods if m in ALONE]:
             raise UserError(
                 f"--methods {alone[0]}: tells each frame from all others of its batch, which torchrun's processes "
-                f"share; "
-                f"run {' and '.join(alone)} in one process"
+                f"share; run {' and '.join(alone)} in one process"
             )
-    return jobs
-
-
-def check(args: argparse.Namespace) -> None:
-    """Raises UserError for options that no run can use."""
-    if args.out.exists() and not args.out.is_dir():
-        raise UserError(f"--out {args.out}: is a file; name a folder")
-    check_writable("--out", args.out)
-    results.check(args.results)
-    if args.jobs is not None and args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
-    if not args.cache_limit >= 0:
-        raise UserError(f"--cache-limit {args.cache_limit:g}: expected 0 or more")
+    # method by method, so that the table's first two lines, SSLM and its control, stand as soon as they can
+    return [
+        Job(dataset, chosen, method, plane, seed, device, variant=variant, **how.of_job)
+        for method in methods
+        for seed in seeds
+        for plane in planes
+    ]
 
 
 def check_variant(variant: str, methods: list[str], chosen: Preset) -> None:
@@ -135,66 +138,47 @@ def check_variant(variant: str, methods: list[str], chosen: Preset) -> None:
             raise UserError(f"--set {pairs[0]}: no method asked for is trained by {part}.*; {names}: by {other}.*")
 
 
-def run_jobs(args: argparse.Namespace, jobs: list[Job]) -> None:
+def run_jobs(jobs: list[Job], how: Running, report: bool) -> None:
     """Run what is not finished of `jobs`, store and print the figures. Of several ranks the first one stores and
     prints."""
-    dataset, chosen, variant, device = jobs[0].dataset, jobs[0].preset, jobs[0].variant, jobs[0].device
-    planes = dict.fromkeys(job.plane for job in jobs)
-    waiting = ranks.agreed([args.force or not job.finished() for job in jobs] if ranks.first() else None)
-    open_jobs = [job for job, waits in zip(jobs, waiting) if waits]
-    workers = side_by_side(args, chosen, device)
+    dataset, chosen = jobs[0].dataset, jobs[0].preset
+    waiting = to_run(jobs, how)
     if not ranks.first():
-        sweep(open_jobs, workers, lambda job: None)
+        work(waiting, jobs, how)
         return
-    if args.force:
-        for job in jobs:
-            forget(job)
     say(
         f"{dataset.name} ({dataset.digest}): {len(dataset.labelled)} exams to fit, {len(dataset.judged)} to tune, "
-        f"{len(dataset.reported)} reported; "
-        f"planes {', '.join(planes)}; labels {', '.join(dataset.train.labels)}; "
-        f"preset {chosen.name}, device {device}{ranks.named()}"
+        f"{len(dataset.reported)} reported; planes {', '.join(dict.fromkeys(job.plane for job in jobs))}; "
+        f"labels {', '.join(dataset.train.labels)}; preset {chosen.name}, device {jobs[0].device}{ranks.named()}"
     )
     if dataset.notice:
         say(dataset.notice)
-    if len(open_jobs) < len(jobs):
-        say(
-            f"{len(jobs) - len(open_jobs)} of {len(jobs)} cells are finished in {args.out} and skipped (--force runs "
-            f"them anew)"
-        )
-    done = [job for job in jobs if job not in open_jobs]
+    done = [job for job in jobs if job not in waiting]
+    if done:
+        say(f"{len(done)} of {len(jobs)} cells are finished in {how.out} and skipped (--force runs them anew)")
 
     def finished(job: Job) -> None:
         done.append(job)
         scored = by_method(jobs, done)
-        if job.method not in scored:
-            return
-        results.upsert(args.results, [row for s in scored[job.method] for row in s.rows()])
-        if 1 < len(scored) and len(done) < len(jobs):
-            print(f"\nSo far:\n{table(differences.drawn(scored, args.ensemble))}\n", flush=True)
+        if job.method in scored and 1 < len(scored) and len(done) < len(jobs):
+            print(f"\nSo far:\n{table(differences.drawn(scored, how.ensemble))}\n", flush=True)
 
-    sweep(open_jobs, workers, finished)
+    work(waiting, jobs, how, finished)
     scored = by_method(jobs, done)
-    results.upsert(args.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
-    draws = differences.drawn(scored, args.ensemble)
-    print(f"\n{title(dataset, chosen, variant, device)}:\n{table(draws)}\n")
-    print(f"{costs(scored, args.ensemble)}\n\n{shift(dataset)}\nFigures: {args.results}  Scores: {args.out}")
-    if not args.no_report:
-        folder = report.default_folder(next(iter(scored.values()))[0], args.out)
-        print(f"Report: {report.write(draws, args.ensemble, folder, dataset.reported)}")
+    results.upsert(how.results, [row for seeds in scored.values() for s in seeds for row in s.rows()])
+    draws = differences.drawn(scored, how.ensemble)
+    print(f"\n{title(jobs[0])}:\n{table(draws)}\n")
+    shift = metrics.shift(dataset.train.truth, dataset.reported.truth, dataset.train.labels)
+    print(f"{costs(scored, how.ensemble)}\n\n{shift}\nFigures: {how.results}  Scores: {how.out}")
+    if report:
+        folder = default_folder(next(iter(scored.values()))[0], how.out)
+        print(f"Report: {write(draws, how.ensemble, folder, dataset.reported)}")
 
 
-def title(dataset: Dataset, chosen: Preset, variant: str, device: str) -> str:
-    words = [
-        f"{dataset.name} ({dataset.digest})",
-        f"preset {chosen.name}",
-        *filter(None, [variant]),
-        f"device {device}",
-    ]
-    if dataset.protocol != PROTOCOLS[0]:
-        words.append(f"protocol {dataset.protocol}: {FLATTERS}")
+def title(job: Job) -> str:
+    words = [f"{job.dataset.name} ({job.dataset.digest})", f"preset {job.preset.name}", f"device {job.device}"]
+    if job.variant:
+        words.insert(2, job.variant)
+    if job.dataset.protocol != PROTOCOLS[0]:
+        words.append(f"protocol {job.dataset.protocol}: {FLATTERS}")
     return ", ".join(words)
-
-
-def shift(dataset: Dataset) -> str:
-    return metrics.shift(dataset.train.truth, dataset.reported.truth, dataset.train.labels)

@@ -1,6 +1,7 @@
 """What several verbs take on the command line, checked."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from sslm_core.errors import UserError, one_of
@@ -49,6 +50,17 @@ def listed(given: str | None, default, known, option: str) -> list[str]:
 def seeds_of(given: str | None, default) -> list[int]:
     """The numbers of --seeds."""
     return list(dict.fromkeys(map(seed_number, words(given) or [given]))) if given else list(default)
+
+
+def whole(option: str, least: int = 1) -> Callable[[str], int]:
+    """An argparse type: whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise UserError(f"{option} {text}: expected {least} or more")
+        return int(text)
+
+    return number
 
 
 def seed_number(text: str) -> int:

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +29,8 @@ from ..store import explanations
 from ..store.records import RECORD, write_scores
 from . import flops
 from .device import environment, prepare
-from .fitting import Watch, advice
 from .job import Job, code
-from .methods import METHODS, Cell, Outcome
+from .methods import METHODS, Cell, Outcome, frozen_by
 from .models import digest, keep
 from .throughput import prediction, synchronise
 
@@ -78,7 +77,7 @@ def run(job: Job, progress: Progress) -> float:
         if not (full := memory_full(error)):
             raise
     if full:  # only now what the error held is free
-        raise UserError(advice(full, job.method, cell, watch.loop))
+        raise UserError(f"{full} ({watch.loop}); {advice(full, job.method, config, watch.loop)}")
     synchronise(device)
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
     reported = frames_of(packed, dataset.reported, job, progress).to(device, job.store)
@@ -120,6 +119,28 @@ def run(job: Job, progress: Progress) -> float:
     write_atomic(job.folder / "run.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     drop_leftovers(job.folder)
     return time.monotonic() - began
+
+
+class Watch:
+    """A progress that knows the loop at hand."""
+
+    loop = ""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+
+    def __call__(self, iterable: Iterable, what: str) -> Iterable:
+        self.loop = what
+        return self.progress(iterable, what)
+
+
+def advice(full: str, method: str, config: SSLMConfig, loop: str) -> str:
+    """What takes less memory, where a method has run out of it in its `loop`: pretext, downstream or another. full: as
+    memory_full."""
+    part = "finetune" if loop == "downstream" and not frozen_by(method, config) else loop
+    batch = f"{part}.batch (now {getattr(config, part).batch}), " if hasattr(config, part) else ""
+    more = "--store stream, or another GPU" if "GPU" in full else "--jobs 1, or a machine with more memory"
+    return f"set smaller {batch}clip.frames or encoder, use {more}"
 
 
 def frames_of(packed: Path, exams: ExamSet, job: Job, progress: Progress) -> FrameStore:

@@ -1,10 +1,9 @@
 """A cell to run, (method, variant, plane, seed), and the digests that its stored files are named by."""
 
-import argparse
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sslm_core.frames import Placing
@@ -32,34 +31,6 @@ class Job:
     anew: bool = False  # start from nothing, whatever a killed run has left
     cache: int = CACHE
     store: Placing = "auto"  # no score depends on it
-
-    @classmethod
-    def asked(
-        cls,
-        args: argparse.Namespace,
-        dataset: Dataset,
-        preset: Preset,
-        method: str,
-        plane: str,
-        seed: int,
-        device: str,
-        variant: str,
-    ) -> "Job":
-        """As the options of `run` have it."""
-        slim = replace(dataset, files={})  # every job goes to its worker with it
-        return cls(
-            slim,
-            preset,
-            method,
-            plane,
-            seed,
-            device,
-            args.out,
-            variant,
-            args.force,
-            int(args.cache_limit * 2**30),
-            args.store,
-        )
 
     @property
     def home(self) -> Path:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -100,7 +101,8 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
     total = tqdm(total=len(jobs), desc="cells", position=0, disable=None, dynamic_ncols=True)
     try:
         with held_back():
-            running = {pool.submit(_work, job): job for job in jobs}
+            slim = [replace(job, dataset=replace(job.dataset, files={})) for job in jobs]  # what is sent to the workers
+            running = {pool.submit(_work, sent): job for sent, job in zip(slim, jobs)}
         told = began
         while running:
             done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)

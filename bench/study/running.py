@@ -1,6 +1,5 @@
 """A study's cells run, forecast and told: its table, its plot and its rows of results.csv."""
 
-import argparse
 import math
 
 from sslm_core.exams import MACRO
@@ -9,9 +8,10 @@ from ..config.presets import spelled
 from ..data.dataset import PROTOCOLS, Dataset
 from ..report import study_table
 from ..run import batch
-from ..run.job import Job, forget
+from ..run.batch import Running
+from ..run.job import Job
 from ..run.methods import pretext_of
-from ..run.sweep import say, sweep
+from ..run.sweep import say
 from ..store import results
 from ..store.scored import Scored
 from . import figures, plot
@@ -20,7 +20,7 @@ from .forecast import Forecast, shared_by
 from .studies import Study
 
 
-def forecast(args: argparse.Namespace, lines: list[Line], jobs: list[Job]) -> str:
+def forecast(how: Running, lines: list[Line], jobs: list[Job]) -> str:
     """Every cell, whether it is finished, what is shared and how long the others will take."""
     level = {job.folder: line.level.name for line in lines for job in line.jobs}
     ahead, seconds = Forecast(jobs), {}
@@ -35,7 +35,7 @@ def forecast(args: argparse.Namespace, lines: list[Line], jobs: list[Job]) -> st
         f"{line.level.name}: left out: {reason}" for line in lines for reason in line.reasons.values()
     )
     encoders = {shared_by(job) for job in jobs if pretext_of(job.method)}
-    workers = min(batch.side_by_side(args, jobs[0].preset, jobs[0].device), max(1, len(seconds)))
+    workers = min(batch.side_by_side(how, jobs[0]), max(1, len(seconds)))
     total = sum(seconds.values()) / workers
     computed = len(seconds) - ahead.measured
     basis = [f"{ahead.measured} cells after finished ones of their kind"] * (ahead.measured > 0)
@@ -50,38 +50,29 @@ def forecast(args: argparse.Namespace, lines: list[Line], jobs: list[Job]) -> st
     return "\n".join(told)
 
 
-def work(args: argparse.Namespace, dataset: Dataset, lines: list[Line], jobs: list[Job]) -> None:
-    """Run what is not finished of `jobs`; rows of results.csv are stored as soon as all planes are there."""
-    if args.force:
-        for job in jobs:
-            forget(job)
-    waiting = [job for job in jobs if args.force or not job.finished()]
+def work(how: Running, lines: list[Line], mine: list[Job], jobs: list[Job]) -> None:
+    """Run what is not finished of `mine`, the jobs of this shard out of `jobs`."""
+    dataset, waiting = jobs[0].dataset, batch.to_run(mine, how)
     say(
         f"{dataset.name} ({dataset.digest}), preset {jobs[0].preset.name}, device {jobs[0].device}: "
-        f"{len(jobs) - len(waiting)} of {len(jobs)} cells are finished in {args.out}"
+        f"{len(mine) - len(waiting)} of {len(mine)} cells are finished in {how.out}"
     )
     for reason in dict.fromkeys(reason for line in lines for reason in line.reasons.values()):
         say(f"left out: {reason}")
-    planes = {job.folder: of_draw for line in lines for of_draw in line.planes.values() for job in of_draw}
-
-    def finished(job: Job) -> None:
-        if all(other.finished() for other in planes[job.folder]):
-            results.upsert(args.results, Scored([other.folder for other in planes[job.folder]]).rows())
-
-    sweep(waiting, batch.side_by_side(args, jobs[0].preset, jobs[0].device), finished)
+    batch.work(waiting, jobs, how)
 
 
-def told(args: argparse.Namespace, study: Study, lines: list[Line]) -> str:
-    """Store the rows of results.csv, the study's own table and its plot; the table as text."""
+def told(how: Running, study: Study, lines: list[Line], variant: str, markdown: bool) -> str:
+    """Store the rows of results.csv, the study's own table and its plot; the table as text. variant: of all levels."""
     scored = {
         line: {key: Scored([job.folder for job in of_draw]) for key, of_draw in line.planes.items()} for line in lines
     }
     every = [s for units in scored.values() for s in units.values()]
-    results.upsert(args.results, [row for s in every for row in s.rows()])
+    results.upsert(how.results, [row for s in every for row in s.rows()])
     job = next(job for line in lines for job in line.jobs)
-    found = figures.drawn(lines, scored, args.ensemble)
+    found = figures.drawn(lines, scored, how.ensemble)
     shown = thinned(lines, job.dataset)
-    plain = spelled(job.preset.name, args.set)
+    plain = spelled(job.preset.name, variant)
     own = next((line.level for line in lines if line.variant == plain and line.method == line.family), lines[0].level)
     table = figures.rows(study, job.preset.name, found, every[0], own, shown)
     marks = (study.name, job.preset.name, job.dataset.protocol if job.dataset.protocol != PROTOCOLS[0] else "", plain)
@@ -89,17 +80,15 @@ def told(args: argparse.Namespace, study: Study, lines: list[Line]) -> str:
     study_table.write(path, table)
     families = dict.fromkeys(line.family for line in lines)
     about = study.about[:1].upper() + study.about[1:] + f" ({lines[0].family})" * (len(families) == 1)
-    title = (
-        f"{about}\n{job.dataset.name} ({job.dataset.digest}), preset {job.preset.name}, device {job.device}, 95 "
-        f"% intervals"
-    )
+    data = f"{job.dataset.name} ({job.dataset.digest})"
+    title = f"{about}\n{data}, preset {job.preset.name}, device {job.device}, 95 % intervals"
     plot.draw(path.with_suffix(".png"), table, shown, title)
     return "\n".join(
         [
-            study_table.printed(table, shown, args.markdown),
+            study_table.printed(table, shown, markdown),
             "",
             figures.footing(study, table, len(every[0].truth)),
-            f"Table: {path}  Plot: {path.with_suffix('.png')}  Figures: {args.results}",
+            f"Table: {path}  Plot: {path.with_suffix('.png')}  Figures: {how.results}",
         ]
     )
 

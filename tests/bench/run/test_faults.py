@@ -199,51 +199,19 @@ def test_a_worker_that_dies_is_one_line_and_the_run_goes_on(exams_folder, tmp_pa
     assert scores(tmp_path) == whole
 
 
-@pytest.mark.parametrize("loop", ["pretext", "downstream"])
-@pytest.mark.parametrize("room", [2, 0])
-def test_a_full_gpu_is_one_line_with_the_batch_that_fits(exams_folder, tmp_path, capsys, monkeypatch, loop, room):
-    """No GPU is needed to fill it: training steps on more than `room` frames or clips are refused as one would."""
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
-    monkeypatch.setattr(sweep, "_line", 0, raising=False)
-    batch, forward = Jigsaw.batch, ClipModel.forward
+def refuse(*_, **__) -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)  # more than any machine has: torch's own error
 
-    def full(count: int) -> None:
-        if count > room:
-            raise torch.cuda.OutOfMemoryError(
-                "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB"
-            )
 
-    def frames(task, store, frames, draw, train):
-        if train:
-            full(len(frames))
-        return batch(task, store, frames, draw, train)
-
-    def clips(model, x, *more):
-        if model.training:
-            full(len(x))
-        return forward(model, x, *more)
-
-    if loop == "pretext":
-        monkeypatch.setattr(Jigsaw, "batch", frames)
-    else:
-        monkeypatch.setattr(ClipModel, "forward", clips)
-    assert bench(exams_folder, tmp_path, "--methods", "sslm") == 2
-    line = refused(capsys)
-    assert f"the GPU's memory is full ({loop})" in line
-    assert (
-        f"a batch of 2 fits: --set {loop}.batch=2" if room else "with a batch of 1 too; use a smaller encoder"
-    ) in line
-    assert not list(tmp_path.rglob("*.ckpt"))
+def refuse_as_a_gpu(*_, **__) -> None:
+    raise torch.cuda.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB"
+    )
 
 
 def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkeypatch):
-    def full(*_) -> None:
-        raise torch.cuda.OutOfMemoryError(
-            "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 4 GiB"
-        )
-
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
-    monkeypatch.setattr(sweep, "_work", full)
+    monkeypatch.setattr(sweep, "_work", refuse_as_a_gpu)
     assert bench(exams_folder, tmp_path) == 2
     assert "the GPU's memory is full; use --jobs 1" in refused(capsys)
 
@@ -256,18 +224,16 @@ def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkey
         ("downstream", "supervised", "finetune.batch (now 4)"),
     ],
 )
-def test_a_full_memory_is_one_line(exams_folder, tmp_path, capsys, monkeypatch, loop, method, told):
-    """torch's own error, of more than any machine has."""
+@pytest.mark.parametrize(
+    "full, whose, mend", [(refuse, "the memory", "--jobs 1"), (refuse_as_a_gpu, "the GPU's memory", "--store stream")]
+)
+def test_a_full_memory_is_one_line(exams_folder, tmp_path, capsys, monkeypatch, loop, method, told, full, whose, mend):
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(sweep, "_line", 0, raising=False)
-
-    def full(*_, **__) -> None:
-        torch.empty(1 << 60, dtype=torch.uint8)
-
     monkeypatch.setattr(*((Jigsaw, "batch") if loop == "pretext" else (ClipModel, "forward")), full)
     assert bench(exams_folder, tmp_path, "--methods", method) == 2
     line = refused(capsys)
-    assert f"the memory is full ({loop}); set smaller {told}" in line and "--jobs 1" in line
+    assert f"{whose} is full ({loop}); set smaller {told}" in line and mend in line
 
 
 @pytest.mark.parametrize(
