@@ -17,6 +17,7 @@ from .seeds import derive, generator
 from .warp import Warp, normalise
 
 SAMPLE = 512  # frames that features are standardised by
+BATCH = 32  # frames that maps are made of at a time
 AS_IS = -1  # in place of a transform
 WRITTEN, NONE = 0, -1  # in place of a number of exams whose maps the ranks are to make: they are there; none is kept
 
@@ -53,16 +54,15 @@ def maps_of(
     dtype: str = "float32",
     warp: Warp | None = None,
     view=None,
-    batch: int = 32,
     progress: Progress = quiet,
     together: bool = False,
 ):
-    """Yields float16 maps [batch, C, h, w] of the frames in `rows` of the store.
+    """Yields float16 maps [BATCH or fewer, C, h, w] of the frames in `rows` of the store.
 
     view [len(rows)]: the transform of `warp` that each frame is moved by, AS_IS for none; without views all are taken
     as they are. together: all ranks want these rows, and share the work.
     """
-    block = batch * (ranks.world() if together else 1)
+    block = BATCH * (ranks.world() if together else 1)
     blocks = range(0, len(rows), block)
 
     def mine(a: int) -> slice:

@@ -125,12 +125,12 @@ def store_of(volumes: Iterable[np.ndarray], size: int) -> FrameStore:
     )
 
 
-def load_frames(exams: ExamSet, plane: str, size: int, progress: Progress = quiet) -> FrameStore:
+def load_frames(exams: ExamSet, plane: str, size: int) -> FrameStore:
     """All frames of one plane as uint8 [N, size, size], on the CPU."""
     lengths = exams.frames(plane)
     data = torch.empty((int(lengths.sum()), size, size), dtype=torch.uint8)
     store = FrameStore(data, offsets_of(lengths))
-    for e in progress(range(len(exams)), f"reading {exams.split}/{plane}"):
+    for e in range(len(exams)):
         data[store.offsets[e] : store.offsets[e + 1]] = resize(read_volume(exams.path(plane, e)), size)
     return store
 

@@ -2,8 +2,7 @@
 
 import argparse
 
-from sslm_core.errors import UserError
-
+from ..config.options import whole
 from ..config.presets import PRESETS, preset
 from ..config.variants import canonical
 from ..run.flops import EXAMS, FRAMES, planned
@@ -14,7 +13,9 @@ H200, SHARE = 790e12, 0.4  # a dense bfloat16 peak in FLOP/s, and the part of it
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="full", help=f"{', '.join(PRESETS)} (default full)")
     parser.add_argument("--set", default="", metavar="PART.FIELD=VALUE,...", help="a variant of the preset")
-    parser.add_argument("--exams", type=int, default=EXAMS, help="train exams (default: MRNet's %(default)s)")
+    parser.add_argument(
+        "--exams", type=whole("--exams", 3), default=EXAMS, help="train exams (default: MRNet's %(default)s)"
+    )
     parser.add_argument("--memory", action="store_true", help="what training steps hold in memory instead")
     parser.add_argument(
         "--flops", type=float, default=H200 * SHARE, help="FLOP/s reached (default: 40 %% of an H200's bfloat16 peak)"
@@ -23,8 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     chosen = preset(args.preset, canonical(args.set))
-    if args.exams < 3:
-        raise UserError(f"--exams {args.exams}: expected 3 or more")
     if args.memory:
         from ..run import memory  # here: it takes seconds
 

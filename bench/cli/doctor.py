@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sslm_core.errors import UserError
 
+from ..config.options import whole
 from ..data.doctor import Report, diagnose
 from ..data.doctor_text import as_json, as_text
 from ..machine import cores
@@ -15,13 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data", type=Path, metavar="DATA", help="a folder in MRNet's or KneeMRI's layout; nothing is written into it"
     )
     parser.add_argument("--json", action="store_true", help="all findings and figures as one JSON object")
-    parser.add_argument("--workers", type=int, help="threads that read (default: two a core)")
+    parser.add_argument("--workers", type=whole("--workers"), help="threads that read (default: two a core)")
 
 
 def main(args: argparse.Namespace) -> int:
     """0: clean, 1: with warnings, 2: unusable."""
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers {args.workers}: expected 1 or more")
     try:
         report = diagnose(args.data, args.workers or 2 * cores(), quiet=args.json)
     except UserError as error:

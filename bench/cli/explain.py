@@ -11,10 +11,11 @@ from typing import get_args
 from sslm_core.errors import UserError
 from sslm_core.explain import GRID, Layer
 
-from ..config.options import listed, seeds_of
-from ..explain.looking import pictures, score
+from ..config.options import listed, seeds_of, whole
+from ..explain.looking import Asking, pictures, score
 from ..run.methods import METHODS
 from ..run.models import LAYOUT, cells, prepared, record_of, stored
+from ..store import results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="occlusion: what a gray patch takes away; needs no layer, and takes long",
     )
     parser.add_argument(
-        "--exams", type=int, default=12, metavar="N", help="of a run, for --score --by occlusion (default %(default)s)"
+        "--exams",
+        type=whole("--exams"),
+        default=12,
+        metavar="N",
+        help="of a run, for --score --by occlusion (default %(default)s)",
     )
     parser.add_argument(
         "--grid", type=int, default=GRID, help="places of the patch along each side of a frame (default %(default)s)"
@@ -66,8 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if args.score and args.to:
         raise UserError("--to: is of pictures of exams; --score writes beside the runs")
-    if args.exams < 1:
-        raise UserError(f"--exams {args.exams}: expected 1 or more")
     folders, exams = chosen(args)
     if not args.score and not exams:
         raise UserError("explain: no exam; name ids of reported exams or volume files, or score all with --score")
@@ -77,12 +80,13 @@ def main(args: argparse.Namespace) -> None:
             f"RUN"
         )
     device = prepared(args.device, folders[0])
+    asking = Asking(args.by, args.layer, args.grid, args.exams, args.data)
     if args.score:
-        score(args, folders, device)
+        results.check(args.results)
+        print("\n".join(score(asking, folders, device, args.results, args.force)))
         return
     for folder in folders:
-        found = stored(folder, device)
-        for line in pictures(args, folder, found, exams):
+        for line in pictures(asking, folder, stored(folder, device), exams, args.to):
             print(line, flush=True)
 
 

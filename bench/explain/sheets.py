@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sslm_core.exams import ExamSet
 from sslm_core.files import write_atomic
 from sslm_core.frames import FrameStore
 
@@ -50,51 +51,33 @@ def sheet(
 
     def draw(axes) -> None:
         for place, t in enumerate(order):
-            _panel(
-                axes.flat[place],
-                frames[t],
-                maps[t],
-                None if mask is None else mask[t],
-                f"{place + 1}. frame {t + 1}: {shares[t]:.0%}",
-            )
+            lesion = None if mask is None else mask[t]
+            _panel(axes.flat[place], frames[t], maps[t], lesion, f"{place + 1}. frame {t + 1}: {shares[t]:.0%}")
 
     return _sheet(path, rows, COLUMNS, title, draw)
 
 
-def gallery(
-    path: Path, looked: list[Looked], store: FrameStore, ids: tuple[str, ...], labels: tuple[str, ...], title: str
-) -> Path:
+def gallery(path: Path, looked: list[Looked], store: FrameStore, exams: ExamSet, title: str) -> Path:
     """Of each label the exam with most of its evidence in the lesion, the median and the least: the frame with most
     evidence, and that with most of the lesion."""
     size = store.data.shape[-1]
     found = {
         label: sorted((one for one in looked if label in one.energy), key=lambda one: -one.energy[label])
-        for label in labels
+        for label in exams.labels
     }
     found = {label: some for label, some in found.items() if some}
 
     def draw(axes) -> None:
         for row, (label, some) in enumerate(found.items()):
-            l = labels.index(label)
+            l = exams.labels.index(label)
             for k, (word, one) in enumerate((("most", some[0]), ("median", some[len(some) // 2]), ("least", some[-1]))):
                 frames = store.data[store.offsets[one.exam] : store.offsets[one.exam + 1]].numpy()
-                maps, mask, seen = (
-                    one.found.maps(size, size)[l].numpy(),
-                    one.masks[label].numpy(),
-                    one.found.seen.numpy(),
-                )
+                maps, mask = one.found.maps(size, size)[l].numpy(), one.masks[label].numpy()
+                seen = one.found.seen.numpy()
                 looks = int(one.found.shares()[l].argmax())
                 holds = int((mask.sum((1, 2)) * seen).argmax())
-                title = f"{label} {ids[one.exam]}: {word}, {one.energy[label]:.1%}"
-                _panel(
-                    axes[row, 2 * k],
-                    frames[looks],
-                    maps[looks],
-                    mask[looks],
-                    f"{title}\nmost evidence: frame {looks + 1}",
-                )
-                _panel(
-                    axes[row, 2 * k + 1], frames[holds], maps[holds], mask[holds], f"largest lesion: frame {holds + 1}"
-                )
+                title = f"{label} {exams.ids[one.exam]}: {word}, {one.energy[label]:.1%}\nmost evidence"
+                for column, t, what in ((2 * k, looks, title), (2 * k + 1, holds, "largest lesion")):
+                    _panel(axes[row, column], frames[t], maps[t], mask[t], f"{what}: frame {t + 1}")
 
     return _sheet(path, len(found), COLUMNS, title, draw, lines=2)

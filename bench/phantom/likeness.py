@@ -11,6 +11,7 @@ from ..processes import in_processes
 from .exam import LABELS, exam, labels_of
 from .imaging import PLANES
 
+EXAMS = 14
 OCTAVES = (2, 4, 8, 16, 32, 64, 96, 128)  # cycles per frame of 256 pixels
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 MRNET = {  # averages over 42 volumes of each plane, in the order of likeness()
@@ -75,10 +76,10 @@ def table(rows: dict[str, np.ndarray]) -> str:
     return "\n".join(out)
 
 
-def likeness_table(seed: int = 0, exams: int = 14, workers=None) -> str:
-    """MRNet's image statistics beside those of the first `exams` training exams, made at 256 x 256."""
-    made = dict(in_processes(_likeness_of, [(seed, "train", i, 256) for i in range(exams)], workers or cores()))
-    return table({p: np.array([made[i][p] for i in range(exams)]) for p in PLANES})
+def likeness_table(seed: int, workers: int | None) -> str:
+    """MRNet's image statistics beside those of the first EXAMS training exams, made at 256 x 256."""
+    made = dict(in_processes(_likeness_of, [(seed, "train", i, 256) for i in range(EXAMS)], workers or cores()))
+    return table({p: np.array([made[i][p] for i in range(EXAMS)]) for p in PLANES})
 
 
 def _in_recess(masks, boxes) -> float:
@@ -86,7 +87,7 @@ def _in_recess(masks, boxes) -> float:
     return masks["axial"]["abnormal"][at].mean()
 
 
-def sheet(path: Path, seed: int = 0, size: int = 256) -> Path:
+def sheet(path: Path, seed: int, size: int) -> Path:
     """A contact sheet: a normal knee, a torn cruciate ligament, a torn meniscus and an effusion, in three planes."""
     import matplotlib
 

@@ -33,6 +33,7 @@ GRID = (8, 16, 16)  # frames, rows, columns that every box is resampled to
 WHERE = {"acl": ("notch",), "meniscus": ("medial_meniscus", "lateral_meniscus"), "abnormal": tuple(BOXES)}
 FIT, TUNE = 192, 96  # exams that the trained net learns from, and that choose its epoch: as many as with preset cpu
 FEW = 20  # lesions in a box: with fewer, its regression learns the label itself
+PENALTY = 0.01  # of the floor's regressions
 LESION = 0.006  # share of a box that a lesion fills, in the plane that shows it best
 
 
@@ -133,7 +134,7 @@ def told_where(seen, label: str) -> list[np.ndarray]:
     return parts
 
 
-def stacked(parts: list[np.ndarray], lesions: list[np.ndarray], truth: np.ndarray, penalty: float = 0.01) -> np.ndarray:
+def stacked(parts: list[np.ndarray], lesions: list[np.ndarray], truth: np.ndarray) -> np.ndarray:
     """Scores on exams not seen in fitting: for each box a logistic regression that finds its lesions, and one on their
     scores.
 
@@ -143,9 +144,9 @@ def stacked(parts: list[np.ndarray], lesions: list[np.ndarray], truth: np.ndarra
     lesions = [y if y.sum() >= FEW else truth for y in lesions]
     scores = np.empty(len(truth))
     for fit, rest in folds(truth):
-        inner = np.stack([out_of_fold(x[fit], y[fit], penalty, 3, seed=1) for x, y in zip(parts, lesions)], 1)
+        inner = np.stack([out_of_fold(x[fit], y[fit], PENALTY, 3, seed=1) for x, y in zip(parts, lesions)], 1)
         outer = np.stack(
-            [logistic(penalty).fit(x[fit], y[fit]).decision_function(x[rest]) for x, y in zip(parts, lesions)], 1
+            [logistic(PENALTY).fit(x[fit], y[fit]).decision_function(x[rest]) for x, y in zip(parts, lesions)], 1
         )
         inner, outer = (np.concatenate([x, x.max(1, keepdims=True)], 1) for x in (inner, outer))
         scores[rest] = logistic(0.1).fit(inner, truth[fit]).decision_function(outer)

@@ -19,11 +19,11 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+def median_seconds(work: Callable[[], object], device: torch.device) -> float:
     """Median wall time of `work` after one warm-up call."""
     work()
     times = []
-    for _ in range(repeats):
+    for _ in range(3):
         synchronise(device)
         began = time.perf_counter()
         work()
