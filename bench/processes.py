@@ -40,38 +40,48 @@ def end_with_parent() -> None:
     _thread.start_new_thread(wait, ())
 
 
+@contextlib.contextmanager
+def pool(workers: int, mend: str, start: Callable = end_with_parent, *given) -> Iterator:
+    """A pool of processes, each of which start(*given) makes ready.
+
+    Raises UserError where a process was ended from outside; mend: what to do then. Leaving by an error ends the workers
+    at once.
+    """
+    import multiprocessing  # here: Ctrl-C is answered before it is loaded
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    made = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start, given)
+    try:
+        yield made
+        made.shutdown()
+    except BaseException as error:
+        made.shutdown(wait=False, cancel_futures=True)
+        kill_children()
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(f"a worker process was killed (out of memory?); {mend}") from None
+        raise
+
+
 def in_processes(work: Callable, tasks: Iterable, workers: int) -> Iterator:
     """Results of `work` in the order in which they are ready; a few tasks are in flight, however many there are.
 
     Raises UserError where a process was ended from outside. Leaving early ends the workers at once.
     """
-    import multiprocessing  # here: Ctrl-C is answered before it is loaded
-    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-    from concurrent.futures.process import BrokenProcessPool
+    from concurrent.futures import FIRST_COMPLETED, wait
 
-    tasks, before = iter(tasks), set(multiprocessing.active_children())
+    tasks = iter(tasks)
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1"))  # read when a spawned worker imports numpy
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent)
-    whole = False
     try:
-        with held_back():
-            running = {pool.submit(work, task) for task in islice(tasks, 2 * workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(work, task) for task in islice(tasks, len(done))}
-            for future in done:
-                yield future.result()
-        whole = True
-    except BrokenProcessPool:
-        raise UserError(
-            "a process that makes exams was ended from outside (out of memory?): the same command goes on where it "
-            "stopped; fewer --workers need less memory"
-        ) from None
+        with pool(workers, "the same command goes on where it stopped; fewer --workers need less memory") as made:
+            with held_back():
+                running = {made.submit(work, task) for task in islice(tasks, 2 * workers)}
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {made.submit(work, task) for task in islice(tasks, len(done))}
+                for future in done:
+                    yield future.result()
     finally:
         for name, value in threads.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-        pool.shutdown(wait=whole, cancel_futures=True)
-        if not whole:
-            for child in set(multiprocessing.active_children()) - before:
-                child.terminate()

@@ -13,7 +13,7 @@ from ..check import gates
 from ..check.check import KINDS, NOW, confirmed, has, judged, run, stored, told, usable, with_timings
 from ..check.gates import Verdict
 from ..check.speed import against
-from ..config.options import device_of, listed, seeds_of
+from ..config.options import device_of, listed, seeds_of, whole
 from ..config.presets import preset
 from ..data.dataset import embedded
 from ..run.device import environment
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", help="auto, cpu or cuda (default cpu: that is what the committed baseline is of)"
     )
-    parser.add_argument("--jobs", type=int, help="cells side by side (default: one a core; on a GPU one)")
+    parser.add_argument("--jobs", type=whole("--jobs"), help="cells side by side (default: one a core; on a GPU one)")
     parser.add_argument(
         "--results", type=Path, default=Path("results.csv"), help="the file that --update writes (default results.csv)"
     )
@@ -67,8 +67,6 @@ def main(args: argparse.Namespace) -> int:
     seeds = seeds_of(args.seeds, chosen.seeds[: None if args.update else NOW])
     if not args.limit > 1:
         raise UserError(f"--limit {args.limit:g}: expected more than 1")
-    if args.jobs is not None and args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: expected 1 or more")
     if args.update and (len(seeds) < gates.LEAST or set(kinds) != set(KINDS) or args.against):
         raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
     if args.update:
@@ -122,6 +120,4 @@ def table(verdicts: list[Verdict], markdown: bool) -> str:
     lines = [
         [v.figure, v.baseline, v.now, v.allowed, v.verdict.upper() if v.fails else v.verdict, v.found] for v in verdicts
     ]
-    if markdown:
-        return "\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ["---"] * len(HEAD), *lines)) + "\n"
-    return "\n".join(aligned(list(HEAD), lines)) + "\n"
+    return "\n".join(aligned(HEAD, lines, markdown)) + "\n"

@@ -58,9 +58,6 @@ def main(args: argparse.Namespace) -> None:
     if args.csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([HEAD, *lines])
         return
-    if args.markdown:
-        print("\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ["---"] * len(HEAD), *lines)))
-    else:
+    if not args.markdown:
         print(f"{', '.join(f'{k} {v}' for k, v in zip(GROUP, group))}; {first.shown(args.ensemble)}")
-        print("\n".join(aligned(list(HEAD), lines)))
-    print(footing(found, len(first.truth)))
+    print("\n".join([*aligned(HEAD, lines, args.markdown), footing(found, len(first.truth))]))

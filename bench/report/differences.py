@@ -168,20 +168,8 @@ def said(d: Difference, found: list[Difference]) -> str:
 
 
 HEAD = (
-    "first",
-    "second",
-    "figure",
-    "label",
-    "first's",
-    "second's",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p Holm",
-    "p DeLong",
-    "verdict",
-    "exams to decide",
+    *("first", "second", "figure", "label", "first's", "second's", "difference", "low", "high"),
+    *("p", "p Holm", "p DeLong", "verdict", "exams to decide"),
 )
 
 
@@ -190,14 +178,7 @@ def cells(d: Difference) -> list[str]:
         return format(value, form) if math.isfinite(value) else "-"
 
     e = d.estimate
-    return [
-        d.first,
-        d.second,
-        d.figure,
-        d.label,
-        *(number(v, ".3f") for v in d.values),
-        *(number(v, "+.3f") for v in (e.value, e.low, e.high)),
-        *(number(p, ".4f") for p in (e.p, d.adjusted, d.delong)),
-        d.verdict,
-        number(d.needed, ",.0f") if d.verdict == "undecided" else "",
-    ]
+    values = [number(v, ".3f") for v in d.values] + [number(v, "+.3f") for v in (e.value, e.low, e.high)]
+    chances = [number(p, ".4f") for p in (e.p, d.adjusted, d.delong)]
+    needed = number(d.needed, ",.0f") if d.verdict == "undecided" else ""
+    return [d.first, d.second, d.figure, d.label, *values, *chances, d.verdict, needed]

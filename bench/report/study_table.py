@@ -76,47 +76,19 @@ def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]],
         ]
 
     recall = RECALL if shown == MACRO else f"{shown} {RECALL}"
-    head = [
-        "level",
-        "method",
-        "seeds",
-        "draws",
-        f"{shown} {AUC}",
-        "95 %",
-        recall,
-        "95 %",
-        "against",
-        "AUC differs by",
-        "verdict",
-        "recall differs by",
-        "verdict",
-    ]
+    compared = ("against", "AUC differs by", "verdict", "recall differs by", "verdict")
+    head = ["level", "method", "seeds", "draws", f"{shown} {AUC}", "95 %", recall, "95 %", *compared]
     mine = [row for row in table if row["label"] == shown]
-    lines = [
-        [
-            row["level"],
-            row["method"],
-            str(row["seeds"]),
-            str(row["draws"]),
-            number(row["auc"]),
-            span(row, "auc"),
-            number(row["minority_recall"]),
-            span(row, "minority_recall"),
-            row.get("against", ""),
-            *against(row, "auc"),
-            *against(row, "minority_recall"),
-        ]
-        for row in mine
-    ]
+    lines = []
+    for row in mine:
+        where = [row["level"], row["method"], str(row["seeds"]), str(row["draws"])]
+        figures = [text for figure in FIGURES for text in (number(row[figure]), span(row, figure))]
+        differences = [text for figure in FIGURES for text in against(row, figure)]
+        lines.append([*where, *figures, row.get("against", ""), *differences])
     return head, lines, list(dict.fromkeys(f"{row['level']}: {row['reason']}" for row in mine if row["reason"]))
 
 
 def printed(table: list[dict], shown: str, markdown: bool = False) -> str:
     """The rows of label `shown` as text or as a markdown table, and below it the reasons of what is empty."""
     head, lines, reasons = laid_out(table, shown)
-    rows = (
-        [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
-        if markdown
-        else aligned(head, lines)
-    )
-    return "\n".join([*rows, *([""] if reasons else []), *reasons])
+    return "\n".join([*aligned(head, lines, markdown), *([""] if reasons else []), *reasons])

@@ -46,34 +46,15 @@ def table(draws: dict[str, Draws]) -> str:
     """Text: the table, and a sentence per method on its difference from SSLM. draws: of compare.drawn."""
     methods = {name: d.seeds for name, d in draws.items()}
     first = next(iter(methods.values()))[0]
-    head = [
-        "method",
-        "seeds",
-        "macro AUC",
-        "95 %",
-        *(f"AUC {label}" for label in first.labels),
-        "minority recall",
-        "95 %",
-        "(majority)",
-        "skill",
-    ]
+    labels = [f"AUC {label}" for label in first.labels]
+    head = ["method", "seeds", "macro AUC", "95 %", *labels, "minority recall", "95 %", "(majority)", "skill"]
     lines = []
     summed = summaries(draws)
     for name, s in summed.items():
-        *labels, macro = s.auc
-        lines.append(
-            [
-                name,
-                str(s.seeds),
-                number(macro.value),
-                span(macro),
-                *(number(a.value) for a in labels),
-                number(s.recall.value),
-                span(s.recall),
-                f"({number(s.kept)})",
-                number(s.skill.value) if s.skill.learnt else UNLEARNT,
-            ]
-        )
+        *of_labels, macro = s.auc
+        auc = [number(macro.value), span(macro), *(number(a.value) for a in of_labels)]
+        recall = [number(s.recall.value), span(s.recall), f"({number(s.kept)})"]
+        lines.append([name, str(s.seeds), *auc, *recall, number(s.skill.value) if s.skill.learnt else UNLEARNT])
     return "\n".join(
         [*aligned(head, lines), "", *scarce(summed, first), *learnt(methods), *decided(draws, len(first.truth))]
     )
@@ -89,23 +70,15 @@ def scarce(summed: dict[str, Summary], first: Scored) -> list[str]:
     some = next(iter(summed.values()))
     if intervals.FEW_EXAMS not in (some.auc[-1].why, some.recall.why):
         return []
-    of_class = intervals.exams_behind(first.truth)
-    named = [f"{label} ({n})" for label, n in zip(first.labels, of_class) if n < intervals.MIN_EXAMS]
-    parts = (
-        [f"too few reported exams of a class: {', '.join(named)}; {intervals.MIN_EXAMS} are needed for a verdict"]
-        if named
-        else []
+    of_class, majority = intervals.exams_behind(first.truth), (first.tune_truth != first.minority).sum(axis=0)
+    checks = (
+        (of_class, intervals.MIN_EXAMS, "reported exams of a class", "for a verdict"),
+        (majority, intervals.MIN_TUNE, "tune exams of the commoner class", "for an interval of recall"),
     )
-    majority = (first.tune_truth != first.minority).sum(axis=0)
-    named = [f"{label} ({n})" for label, n in zip(first.labels, majority) if n < intervals.MIN_TUNE]
-    parts += (
-        [
-            f"too few tune exams of the commoner class for an interval of recall: {', '.join(named)}; "
-            f"{intervals.MIN_TUNE} are needed"
-        ]
-        if named
-        else []
-    )
+    parts = []
+    for counts, least, which, what in checks:
+        if named := [f"{label} ({n})" for label, n in zip(first.labels, counts) if n < least]:
+            parts.append(f"too few {which}: {', '.join(named)}; {least} are needed {what}")
     text = "; ".join(parts)
     return [f"{text[:1].upper()}{text[1:]}."]
 
@@ -124,18 +97,10 @@ def costs(methods: dict[str, list[Scored]], ensemble: str) -> str:
     head = ["method", "parameters", "trainable", "training s", "training TFLOP", "GFLOP/exam", "exams/s", "peak MB"]
     lines = []
     for name, mean in spent(methods, ensemble).items():
-        lines.append(
-            [
-                name,
-                f"{mean['parameters']:.0f}",
-                f"{mean['trainable']:.0f}",
-                f"{mean['train_seconds']:.0f}",
-                f"{mean['train_flops'] / 1e12:.3g}",
-                f"{mean['flops_per_exam'] / 1e9:.3g}",
-                f"{mean['exams_per_s']:.3g}",
-                f"{mean['peak_mb']:.0f}",
-            ]
-        )
+        sizes = [f"{mean['parameters']:.0f}", f"{mean['trainable']:.0f}"]
+        training = [f"{mean['train_seconds']:.0f}", f"{mean['train_flops'] / 1e12:.3g}"]
+        predicting = [f"{mean['flops_per_exam'] / 1e9:.3g}", f"{mean['exams_per_s']:.3g}", f"{mean['peak_mb']:.0f}"]
+        lines.append([name, *sizes, *training, *predicting])
     return "\n".join(aligned(head, lines))
 
 

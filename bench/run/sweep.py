@@ -7,8 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from sslm_core.files import held, write_atomic
 from sslm_core.frames import quiet
 
 from ..data.dataset import Dataset
-from ..processes import end_with_parent, held_back, kill_children
+from ..processes import end_with_parent, held_back, pool
 from ..store.records import read_json
 from .cell import run
 from .job import Job
@@ -96,13 +95,14 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
     workers = min(workers, len(jobs))
     # more workers than cores' threads would only fight
     os.environ.setdefault("OMP_NUM_THREADS", str(jobs[0].preset.threads or os.cpu_count()))
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (lock, lines))
     tqdm.set_lock(lock)
-    total = tqdm(total=len(jobs), desc="cells", position=0, disable=None, dynamic_ncols=True)
-    try:
+    with (
+        tqdm(total=len(jobs), desc="cells", position=0, disable=None, dynamic_ncols=True) as total,
+        pool(workers, "run again to go on, with fewer --jobs", _start_worker, lock, lines) as made,
+    ):
         with held_back():
             slim = [replace(job, dataset=replace(job.dataset, files={})) for job in jobs]  # what is sent to the workers
-            running = {pool.submit(_work, sent): job for sent, job in zip(slim, jobs)}
+            running = {made.submit(_work, sent): job for sent, job in zip(slim, jobs)}
         told = began
         while running:
             done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
@@ -122,15 +122,6 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
                 told = time.monotonic()
                 more = f", {estimate(running.values(), seconds, workers)}" if seconds else ""
                 say(f"... {time.monotonic() - began:.0f} s, {left} of {len(jobs)} cells to go{more}")
-        pool.shutdown()
-    except BrokenProcessPool:
-        raise UserError("a worker process was killed (out of memory?); run again to go on, with fewer --jobs") from None
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        kill_children()
-        raise
-    finally:
-        total.close()
 
 
 def in_step(jobs: list[Job], finished: Callable[[Job], None]) -> None:

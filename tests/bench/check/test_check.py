@@ -101,7 +101,7 @@ def test_ratios_of_durations():
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """Cells run here, where faults are planted; timings are read off."""
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(sweep, "_line", 0, raising=False)
     monkeypatch.setattr(check, "timings", lambda device: dict(TIMES))
 

@@ -198,7 +198,7 @@ def _end_own_process(x):
 
 def test_processes_give_every_result_and_a_dead_one_is_named():
     assert sorted(in_processes(_double, range(9), 2)) == list(range(0, 18, 2))
-    with pytest.raises(UserError, match="ended from outside"):
+    with pytest.raises(UserError, match="a worker process was killed"):
         list(in_processes(_end_own_process, range(3), 2))
 
 

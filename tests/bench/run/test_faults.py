@@ -210,7 +210,7 @@ def refuse_as_a_gpu(*_, **__) -> None:
 
 
 def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
     monkeypatch.setattr(sweep, "_work", refuse_as_a_gpu)
     assert bench(exams_folder, tmp_path) == 2
     assert "the GPU's memory is full; use --jobs 1" in refused(capsys)
@@ -228,7 +228,7 @@ def test_a_full_gpu_elsewhere_is_one_line(exams_folder, tmp_path, capsys, monkey
     "full, whose, mend", [(refuse, "the memory", "--jobs 1"), (refuse_as_a_gpu, "the GPU's memory", "--store stream")]
 )
 def test_a_full_memory_is_one_line(exams_folder, tmp_path, capsys, monkeypatch, loop, method, told, full, whose, mend):
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(sweep, "_line", 0, raising=False)
     monkeypatch.setattr(*((Jigsaw, "batch") if loop == "pretext" else (ClipModel, "forward")), full)
     assert bench(exams_folder, tmp_path, "--methods", method) == 2
