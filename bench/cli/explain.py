@@ -24,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="RUN|EXAM",
         help="folders of runs, or folders that hold some (of variants those that are named themselves); and exams: "
-        "ids of "
-        "reported ones, or volume files",
+        "ids of reported ones, or volume files",
     )
     parser.add_argument(
         "--score",

@@ -211,9 +211,8 @@ def check_axes(report: Report) -> None:
                 differ = f", in {sizes} sizes" if sizes > 1 else ""
                 report.warn(
                     "axes",
-                    f"{part.name}/{plane}: more frames than rows or columns, as {t} frames of {h} x {w}{differ}: "
-                    f"axes in "
-                    "the order [H, W, T]? save np.moveaxis(volume, -1, 0)",
+                    f"{part.name}/{plane}: more frames than rows or columns, as {t} frames of {h} x {w}{differ}: axes "
+                    "in the order [H, W, T]? save np.moveaxis(volume, -1, 0)",
                 )
 
 

@@ -16,9 +16,8 @@ HEAD = ["method", "plane", "label", "seed", "exams"]
 HEAD += [word for name in pointing.FIGURES for word in (name, "95 %", "random", "centre")] + [pointing.SANITY]
 DIGITS = {"pointing": 3, "energy": 4, "retrieval": 3}
 FOOT = (
-    "Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of the middle "
-    "of the volume. "
-    "sanity: rank correlation with the maps of shuffled weights."
+    "Beside each figure its 95 % interval over exams, that of random maps on the same grid, and that of the middle of "
+    "the volume. sanity: rank correlation with the maps of shuffled weights."
 )
 
 

@@ -30,8 +30,7 @@ def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str
         if FEW_SEEDS in said and said <= {FEW_SEEDS, "undefined"}:
             return (
                 f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of "
-                f"{interval(own.recall)}. "
-                "Too few seeds for a verdict on the methods."
+                f"{interval(own.recall)}. Too few seeds for a verdict on the methods."
             )
         auc, recall = (
             _clause(of, [d for d in found if d.figure == figure])

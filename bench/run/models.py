@@ -87,9 +87,8 @@ def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
             shared = folder.resolve().parents[1] / "backbones" / Path(state["backbone"]).name
             if not shared.is_file():
                 raise UserError(
-                    f"{shared}: no such file, which {folder / MODEL} needs; copy the folder backbones of the runs "
-                    f"that it "
-                    f"comes from to {shared.parent}, or {AGAIN}"
+                    f"{shared}: no such file, which {folder / MODEL} needs; copy the folder backbones of the runs that "
+                    f"it comes from to {shared.parent}, or {AGAIN}"
                 )
             state["backbone"] = load(shared, AGAIN)
         config = restored(SSLMConfig, record["settings"])

@@ -47,8 +47,7 @@ def claimed(out: Path, dataset: Dataset, shard: str = "") -> Iterator[None]:
             what = f"{changed[0]} differs ({len(changed)} such)" if changed else "its labels differ"
             raise UserError(
                 f"{dataset.train.root}: changed since the runs in {home}: {what}, digest {dataset.digest} instead of "
-                f"{code}; "
-                "use another --out, or move that folder away"
+                f"{code}; use another --out, or move that folder away"
             )
     home = out / f"{dataset.name}-{dataset.digest}"
     with held(home / "lock", bool(shard)), held(home / f"lock-{shard}") if shard else contextlib.nullcontext():

@@ -89,8 +89,7 @@ def read_scores(path: Path, labels: Sequence[str]) -> dict[str, tuple[list[str],
                     shown = ",".join((split, exam, label, truth, score))[:80]
                     raise UserError(
                         f"{path}:{table.line_num}: {shown!r} is no row of {','.join(HEAD)} with truth 0 or 1 and a "
-                        f"score "
-                        f"from 0 to 1; {AGAIN}"
+                        f"score from 0 to 1; {AGAIN}"
                     )
                 if (exam, label) in sets[split]:
                     raise UserError(f"{path}:{table.line_num}: exam {exam}, {label} stands there twice; {AGAIN}")

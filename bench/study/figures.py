@@ -49,53 +49,34 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
     fitted has none."""
     some = next(s for units in scored.values() for s in units.values())
     weights, plane = intervals.weights(some.truth), some.shown(ensemble)
+    nothing = np.full((len(weights) + 1, 1, len(some.labels) + 1), np.nan)
     found = []
     for line in lines:
-        units = scored[line]
-        draws, seeds = sorted({draw for draw, _ in units}), sorted({seed for _, seed in units})
-        values = {figure: np.full((len(weights) + 1, 1, len(some.labels) + 1), np.nan) for figure in FIGURES}
+        units = [s for _, s in sorted(scored[line].items(), key=lambda item: item[0])]
+        draws, seeds = {draw for draw, _ in scored[line]}, {seed for _, seed in scored[line]}
+        each = [drawn_of(s, plane, weights) for s in units]
+        values = {figure: np.concatenate([of[figure] for of in each], 1) if each else nothing for figure in FIGURES}
         reasons, learnt = list(line.reasons.values()), True
         if units:
-            grid = [[units[draw, seed] for seed in seeds if (draw, seed) in units] for draw in draws]
-            of_draws = [[drawn_of(row, plane, weights, figure) for row in grid] for figure in FIGURES]
-            for figure, parts in zip(FIGURES, of_draws):
-                values[figure] = np.stack([part.mean(1) for part in parts], 1) if len(parts) > 1 else parts[0]
-            per_draw = [np.mean([s.tune_losses(plane) for s in row], axis=0) for row in grid]
-            if not (learnt := intervals.skill(*np.concatenate(per_draw, axis=1)).learnt):
+            losses = [s.tune_losses(plane) for s in units]
+            together = np.concatenate(losses, axis=1) if len(draws) > 1 else np.mean(losses, axis=0)
+            if not (learnt := intervals.skill(*together).learnt):
                 reasons.append(UNLEARNT)
-            empty = Counter(
-                (some.labels[k], reason)
-                for row in grid
-                for k, reason in enumerate(row[0].operating[plane].reason)
-                if reason
-            )
+            empty = Counter(pair for s in units for pair in zip(some.labels, s.operating[plane].reason) if pair[1])
             reasons += [
                 f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
                 for (label, reason), n in empty.items()
             ]
-        found.append(
-            Drawn(
-                line,
-                values,
-                len(seeds),
-                len(draws),
-                tuple(dict.fromkeys(reasons)),
-                exams_of(some, units.values()),
-                learnt,
-            )
-        )
+        reasons, exams = tuple(dict.fromkeys(reasons)), exams_of(some, units)
+        found.append(Drawn(line, values, len(seeds), len(draws), reasons, exams, learnt))
     return found
 
 
-def drawn_of(seeds: list[Scored], plane: str, weights: np.ndarray, figure: str) -> np.ndarray:
-    """One figure of one draw's seeds: [1 + R, S, L + 1]."""
-    truth, score = seeds[0].truth, np.stack([s.scores[plane] for s in seeds])
-    if figure == "auc":
-        return intervals.auc_draws(truth, score, weights)
-    tune_score = np.stack([s.tune[plane] for s in seeds])
-    return intervals.recall_draws(
-        truth, score, weights, seeds[0].minority, seeds[0].tune_truth, tune_score, seeds[0].tune_weights()
-    )
+def drawn_of(s: Scored, plane: str, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """FIGURES of one draw and seed: [1 + R, 1, L + 1] each."""
+    score, tuned = s.scores[plane][None], (s.tune_truth, s.tune[plane][None], s.tune_weights())
+    recall = intervals.recall_draws(s.truth, score, weights, s.minority, *tuned)
+    return {"auc": intervals.auc_draws(s.truth, score, weights), "minority_recall": recall}
 
 
 def exams_of(some: Scored, units: Iterable[Scored]) -> dict[str, np.ndarray]:
@@ -134,18 +115,9 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
     table = []
     for i, one in enumerate(found):
         line = one.line
-        common = {
-            "study": study.name,
-            "preset": name,
-            "level": line.level.name,
-            "at": line.level.at,
-            "variant": line.variant,
-            "method": line.method,
-            "family": line.family,
-            "seeds": one.seeds,
-            "draws": one.draws,
-            "reason": "; ".join(one.reasons),
-        }
+        common = {"study": study.name, "preset": name, "level": line.level.name, "at": line.level.at}
+        common |= {"variant": line.variant, "method": line.method, "family": line.family}
+        common |= {"seeds": one.seeds, "draws": one.draws, "reason": "; ".join(one.reasons)}
         for label_number, label in enumerate(labels):
             row = common | {"label": label}
             for figure in FIGURES:
@@ -169,9 +141,8 @@ def footing(study: Study, table: list[dict], exams: int) -> str:
     compared = [row for row in table if "against" in row]
     count = sum(math.isfinite(row[f"{figure}_p"]) for row in compared for figure in FIGURES)
     lines = [
-        f"Intervals are over {exams} exams, and over draws (seeds, where there is one draw) from "
-        f"{intervals.MIN_SEEDS} of them on; "
-        "with fewer they hold for the trained models."
+        f"Intervals are over {exams} exams, and over draws (seeds, where there is one draw) from {intervals.MIN_SEEDS} "
+        "of them on; with fewer they hold for the trained models."
     ]
     if compared:
         what = (
