@@ -27,24 +27,10 @@ ADMITTED = {
     "numpy._core.numeric._frombuffer": FROMBUFFER,
     "_codecs.encode": ENCODE,  # how protocols 0 to 2 hold bytes under Python 3
 }
-CONSTANTS = (
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "STRING",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
-    "UNICODE",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-)
+CONSTANTS = {
+    *"INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING".split(),
+    *"BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE".split(),
+}
 VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 MARK = object()
@@ -184,27 +170,10 @@ def _step(name: str, argument, stack: list, memo: dict) -> None:
         _built(stack[-1], state)
 
 
-UNDERSTOOD = {
-    *CONSTANTS,
-    *VALUES,
-    *TUPLES,
-    "MARK",
-    "TUPLE",
-    "PUT",
-    "BINPUT",
-    "LONG_BINPUT",
-    "MEMOIZE",
-    "GET",
-    "BINGET",
-    "LONG_BINGET",
-    "GLOBAL",
-    "STACK_GLOBAL",
-    "REDUCE",
-    "BUILD",
-    "PROTO",
-    "FRAME",
-    "STOP",
-}
+UNDERSTOOD = {*CONSTANTS, *VALUES, *TUPLES} | set(
+    "MARK TUPLE PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD PROTO FRAME "
+    "STOP".split()
+)
 
 
 def _admitted(module, what) -> Global:

@@ -114,24 +114,12 @@ def draw_textures(dice: Dice) -> dict[str, Texture]:
     """Lobules and septa of fat, bundles of muscle with fat between them, trabeculae, and a plain one for soft
     tissue."""
     rng = dice.rng
-    return {
-        "fat": Texture(
-            Waves.draw(rng, 44, 4, 30, (1.6, 1, 1.4), 0.1),
-            dice.u(0.08, 0.16),
-            "vessel",
-            dice.u(0.12, 0.36),
-            dice.u(6, 9),
-        ),
-        "muscle": Texture(
-            Waves.draw(rng, 40, 2, 15, (1.4, 1, 4), 0),
-            dice.u(0.12, 0.24),
-            "perimysium",
-            dice.u(0.25, 0.6),
-            dice.u(4, 7),
-        ),
-        "marrow": Texture(Waves.draw(rng, 60, 1.2, 12, (1.7, 1, dice.u(1, 1.5)), dice.u(0, 0.2)), dice.u(0.1, 0.25)),
-        "soft": Texture(Waves.draw(rng, 24, 1.8, 11, (1, 1, 1), 0), 1.0),
-    }
+    fat = Waves.draw(rng, 44, 4, 30, (1.6, 1, 1.4), 0.1), dice.u(0.08, 0.16), "vessel", dice.u(0.12, 0.36), dice.u(6, 9)
+    muscle = Waves.draw(rng, 40, 2, 15, (1.4, 1, 4), 0), dice.u(0.12, 0.24), "perimysium", dice.u(0.25, 0.6)
+    muscle = *muscle, dice.u(4, 7)
+    marrow = Waves.draw(rng, 60, 1.2, 12, (1.7, 1, dice.u(1, 1.5)), dice.u(0, 0.2)), dice.u(0.1, 0.25)
+    soft = Waves.draw(rng, 24, 1.8, 11, (1, 1, 1), 0), 1.0
+    return {"fat": Texture(*fat), "muscle": Texture(*muscle), "marrow": Texture(*marrow), "soft": Texture(*soft)}
 
 
 def muscles(dice: Dice, add):
@@ -208,29 +196,14 @@ def cruciates(dice: Dice, torn: bool, add):
             d = np.array(dice.near((0, 0, 0), 1.3))
             add(cord(bow(np.array(a) + d, np.array(b) + 2 * d, sag, 4), 0.5), (0, "synovium", dice.u(0.3, 0.75)))
 
-    cruciate(
-        dice.near((-6, 3, 15), 1),
-        dice.near((0, -27, -9), 1),
-        (0, -7, 6.5),
-        dice.u(3.8, 4.8),
-        4.4,
-        "ligament",
-        streaks=len(dice.few(0, 1)),
-    )
+    ends = dice.near((-6, 3, 15), 1), dice.near((0, -27, -9), 1)
+    cruciate(*ends, (0, -7, 6.5), dice.u(3.8, 4.8), 4.4, "ligament", streaks=len(dice.few(0, 1)))
     origin, foot = dice.near((9, -16, 21), 1.2), dice.near((-1, 9, 0), 1.2)
     if torn:
         torn_acl(dice, origin, foot, add)
         return
-    cruciate(
-        origin,
-        foot,
-        (0, 1, -1),
-        dice.u(2.9, 3.8),
-        dice.u(3.8, 5),
-        dice.pick("acl", "ligament", weights=(0.7, 0.3)),
-        (1, 1.1, 1),
-        streaks=len(dice.few(1, 4)),
-    )
+    radii, tissue = (dice.u(2.9, 3.8), dice.u(3.8, 5)), dice.pick("acl", "ligament", weights=(0.7, 0.3))
+    cruciate(origin, foot, (0, 1, -1), *radii, tissue, (1, 1.1, 1), streaks=len(dice.few(1, 4)))
     if dice.p(0.35):  # mucoid or magic-angle brightening of intact fibres
         d = np.subtract(foot, origin)
         bright = rod(origin + dice.u(0.1, 0.5) * d, origin + dice.u(0.5, 0.95) * d, dice.u(1.2, 2.4))
@@ -243,28 +216,12 @@ def cruciates(dice: Dice, torn: bool, add):
 
 def menisci(dice: Dice, torn: bool, add) -> set[int]:
     """Returns which are torn: 0 the medial, 1 the lateral one."""
-    pair = [
-        Meniscus(
-            -1,
-            dice.near((-21, -4, -1.2), 0.5),
-            (dice.n(20, 0.8), dice.n(23.5, 1)),
-            dice.n(9.5, 0.7),
-            dice.u(1, 3.5),
-            dice.n(7.4, 0.5),
-            dice.u(4, 7),
-        ),
-        Meniscus(
-            +1,
-            dice.near((21, -5, -1.2), 0.5),
-            (dice.n(19, 0.8), dice.n(20, 1)),
-            dice.n(10, 0.8),
-            dice.u(-0.6, 0.8),
-            dice.n(7.4, 0.5),
-            dice.u(3, 5),
-        ),
-    ]
+    medial = dice.near((-21, -4, -1.2), 0.5), (dice.n(20, 0.8), dice.n(23.5, 1)), dice.n(9.5, 0.7), dice.u(1, 3.5)
+    medial = Meniscus(-1, *medial, dice.n(7.4, 0.5), dice.u(4, 7))
+    lateral = dice.near((21, -5, -1.2), 0.5), (dice.n(19, 0.8), dice.n(20, 1)), dice.n(10, 0.8), dice.u(-0.6, 0.8)
+    lateral = Meniscus(+1, *lateral, dice.n(7.4, 0.5), dice.u(3, 5))
     which = {dice.pick(0, 1, weights=(0.65, 0.35))} | ({0, 1} if dice.p(0.15) else set()) if torn else set()
-    for i, m in enumerate(pair):
+    for i, m in enumerate((medial, lateral)):
         add(m.shape(), (-0.3, "synovium", 0.5), (0, "meniscus", 1, ("soft", 0.15)))
         if dice.p(0.3):  # degeneration that does not reach a surface: no tear
             r = dice.u(0.8, 1.7)
@@ -364,12 +321,10 @@ def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
     add(femur, (-cart, "cartilage", 1, gray, joint_surface), (0, "cortex"), (shaft, marrow, 1, MARROW))
     add(tibia, (-tcart, "cartilage", 1, gray, plateau), (0, "cortex"), (shaft, marrow, 1, MARROW))
     for bone, lo, hi, middle, wave in (
-        (femur, (-40, -30, 34), (40, 28, 42), 38, 3),
-        (tibia, (-38, -28, -20), (38, 26, -10), -15, 2),
+        (femur, (-40, -30, 34), (40, 28, 42), np.float32(38), np.float32(3)),
+        (tibia, (-38, -28, -20), (38, 26, -10), np.float32(-15), np.float32(2)),
     ):
-        scar = sheet(
-            lo, hi, lambda x, m=middle, w=wave: np.float32(m) + np.float32(w) * np.cos(x * np.float32(0.115)), 0.5
-        )
+        scar = sheet(lo, hi, lambda x, m=middle, w=wave: m + w * np.cos(x * np.float32(0.115)), 0.5)
         add(inside(scar, bone, grow=-2), (0, "cortex", dice.u(0.1, 0.6)))
     # fibula
     add(

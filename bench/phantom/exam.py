@@ -59,17 +59,13 @@ def exam(seed: int, split: str, number: int, size: int = 256):
             "coronal": (front_to_back, down, right_to_left),
             "sagittal": (right_to_left, down, front_to_back),
         }[plane]
-        if plane == "sagittal":
-            # along the cruciate ligament, as they are planned
+        if plane == "sagittal":  # along the cruciate ligament, as they are planned
             turned = turned @ turn((0, 0, side * -rng.uniform(0, 0.2)))
         lengths = (extent / frames, view / size, view / size)
         steps = [turned @ a * n / stretch for a, n in zip(axes, lengths)]
         origin = np.array(CENTRE[plane]) + rng.normal(0, 3.5, 3)
-        signals = spin_echo(
-            rng.uniform(*how["tr"]), rng.uniform(*how["te"]), rng.uniform(*how["fat_left"]), tesla3, tone
-        )
-        poor_fat = knee.poor_fat if how["fat_left"][1] < 1 else None
-        canvas = Canvas(origin, steps, frames, size, signals, knee.textures, knee.warp, poor_fat)
+        signals = spin_echo(*(rng.uniform(*how[name]) for name in ("tr", "te", "fat_left")), tesla3, tone)
+        canvas = Canvas(origin, steps, frames, size, signals, knee.textures, knee.warp, knee.poor_fat)
         for layer in knee.layers:
             canvas.paint(layer)
         volumes[plane] = acquire(canvas.image, rng, plane, tesla3)

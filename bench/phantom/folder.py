@@ -90,7 +90,7 @@ def _read_stamp(path: Path) -> dict | None:
     raise UserError(f"{path} was not written by this generator: choose another folder with --out, or remove that file")
 
 
-def make(out: Path, config: PhantomConfig, workers: int | None = None, progress: bool = True) -> Path:
+def make(out: Path, config: PhantomConfig, workers: int | None = None) -> Path:
     """Makes the folder of `config` unless it is there; continues a generation that was cut short; returns `out`.
 
     Raises UserError where the folder holds something else, or a process was ended from outside.
@@ -113,22 +113,10 @@ def make(out: Path, config: PhantomConfig, workers: int | None = None, progress:
     tasks = ((out, config, split, i) for split in SPLITS for i in range(getattr(config, split)))
     total = config.train + config.valid
     workers = max(1, min(workers or cores(), total))
-    bar = tqdm(
-        total=total,
-        desc=f"phantom {config.size}x{config.size}",
-        unit="exam",
-        disable=None if progress else True,
-        file=sys.stderr,
-    )
     alone = workers == 1 or total < 6  # starting processes would cost more
     results = map(_write, tasks) if alone else in_processes(_write, tasks, workers)
-    try:
-        with bar:
-            for _ in results:
-                bar.update()
-    finally:
-        if not alone:
-            results.close()
+    for _ in tqdm(results, f"phantom {config.size}x{config.size}", total, unit="exam", disable=None, file=sys.stderr):
+        pass
     for split in SPLITS:
         rows = [(exam_id(i), labels_of(config.seed, split, i)) for i in range(getattr(config, split))]
         for label in LABELS:

@@ -27,7 +27,7 @@ CONFIG = PhantomConfig(train=3, valid=1, size=SIZE, seed=5)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("phantom") / "data", CONFIG, workers=1, progress=False)
+    return make(tmp_path_factory.mktemp("phantom") / "data", CONFIG, workers=1)
 
 
 def first(joint, seed=5, split="train"):
@@ -138,12 +138,12 @@ def test_made_once_and_made_again(tmp_path, monkeypatch):
     real = exams.exam
     monkeypatch.setattr(folder, "exam", lambda *a: calls.append(a) or real(*a))
     out, small = tmp_path / "data", PhantomConfig(2, 0, 16)
-    make(out, small, workers=1, progress=False)
-    make(out, small, workers=1, progress=False)
+    make(out, small, workers=1)
+    make(out, small, workers=1)
     assert len(calls) == 2  # the second call found it done
     stamp = json.loads((out / "phantom.json").read_text())
     assert stamp["digest"] == digest(small) and stamp["version"] == folder.VERSION
-    make(out, PhantomConfig(1, 0, 16, seed=1), workers=1, progress=False)
+    make(out, PhantomConfig(1, 0, 16, seed=1), workers=1)
     assert len(calls) == 3 and len(list(out.glob("train/axial/*.npy"))) == 1
     assert not list(out.rglob(".*"))  # no temporary file is left
 
@@ -159,9 +159,9 @@ def test_a_killed_generation_is_continued(tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder, "exam", killed)
     with pytest.raises(KeyboardInterrupt):
-        make(out, small, workers=1, progress=False)
+        make(out, small, workers=1)
     assert not (out / "phantom.json").exists()
-    make(out, small, workers=1, progress=False)
+    make(out, small, workers=1)
     assert [c[2] for c in calls] == [0, 1, 1]
 
 
@@ -169,16 +169,16 @@ def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match="not empty"):
-        make(tmp_path, CONFIG, progress=False)
+        make(tmp_path, CONFIG)
     assert (tmp_path / "train" / "mine.txt").read_text() == "keep"
     other = tmp_path / "other"
     other.mkdir()
     (other / "phantom.json").write_text("{}")
     with pytest.raises(UserError, match="phantom.json"):
-        make(other, CONFIG, progress=False)
+        make(other, CONFIG)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
-        make(tmp_path / "file", CONFIG, progress=False)
+        make(tmp_path / "file", CONFIG)
 
 
 def test_digest_names_version_and_parameters(monkeypatch):
@@ -211,7 +211,7 @@ def test_few_tasks_are_in_flight():
 
 
 def test_processes_make_what_one_makes(made, tmp_path):
-    more = make(tmp_path / "data", PhantomConfig(train=5, valid=1, size=SIZE, seed=5), workers=2, progress=False)
+    more = make(tmp_path / "data", PhantomConfig(train=5, valid=1, size=SIZE, seed=5), workers=2)
     for path in (made / "train").rglob("*.npy"):
         assert np.array_equal(np.load(path), np.load(more / path.relative_to(made)))
 
