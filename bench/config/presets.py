@@ -48,6 +48,20 @@ END_TO_END = DownstreamConfig(  # encoder and head together; how it was found st
     head="grid", epochs=8, batch=4, lrs=(2e-3,), trial=8, optimiser="adamw", schedule="cosine", views=1
 )
 
+HEAD = DownstreamConfig(  # on frozen features
+    epochs=6,
+    batch=4,
+    lrs=(1e-3, 3e-3),
+    trial=1,
+    optimiser="adam",
+    decay=0.9,
+    standardise=True,
+    clips=4,
+    tune_clips=2,
+    hidden=32,
+    views=1,
+)
+
 SMOKE = Preset(
     name="smoke",
     exams=(120, 80),
@@ -63,19 +77,7 @@ SMOKE = Preset(
         jigsaw=JigsawConfig(permutations=20),
         pretext=PretextConfig("fast", epochs=8, batch=32, lr=2e-3),
         clip=CLIP,
-        downstream=DownstreamConfig(
-            epochs=6,
-            batch=4,
-            lrs=(1e-3, 3e-3),
-            trial=1,
-            optimiser="adam",
-            decay=0.9,
-            standardise=True,
-            clips=4,
-            tune_clips=2,
-            hidden=32,
-            views=1,
-        ),
+        downstream=HEAD,
         finetune=replace(END_TO_END, epochs=5, trial=5),
     ),
 )
@@ -89,33 +91,15 @@ CPU = Preset(
     seeds=(0, 1, 2, 3, 4),
     tune=1 / 3,
     methods=(
-        "sslm",
-        "sslm-probe",
-        "sslm-finetuned",
-        "random-probe",
-        "supervised",
-        "supervised-small",
-        "imagenet-probe",
-        "sslm-weighted",
+        *("sslm", "sslm-probe", "sslm-finetuned", "random-probe"),
+        *("supervised", "supervised-small", "imagenet-probe", "sslm-weighted"),
     ),
     sslm=SSLMConfig(
         encoder=size("w8"),
         jigsaw=JigsawConfig(permutations=100),
         pretext=PretextConfig("fast", epochs=18, batch=64, lr=2e-3),
         clip=CLIP,
-        downstream=DownstreamConfig(
-            epochs=8,
-            batch=4,
-            lrs=(2e-3,),
-            trial=8,
-            optimiser="adamw",
-            schedule="cosine",
-            standardise=True,
-            clips=8,
-            tune_clips=1,
-            hidden=32,
-            views=1,
-        ),
+        downstream=replace(END_TO_END, head="convlstm", standardise=True, clips=8, tune_clips=1, hidden=32),
         finetune=END_TO_END,
     ),
 )
@@ -159,19 +143,7 @@ CHECK = Preset(
         jigsaw=JigsawConfig(permutations=100),
         pretext=PretextConfig("fast", epochs=8, batch=32, lr=2e-3),
         clip=ClipConfig(frames=4, edge=0),
-        downstream=DownstreamConfig(
-            epochs=6,
-            batch=4,
-            lrs=(1e-3, 3e-3),
-            trial=2,
-            optimiser="adam",
-            decay=0.9,
-            standardise=True,
-            clips=4,
-            tune_clips=1,
-            hidden=24,
-            views=1,
-        ),
+        downstream=replace(HEAD, trial=2, tune_clips=1, hidden=24),
     ),
 )
 
