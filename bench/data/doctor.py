@@ -68,11 +68,8 @@ def diagnose(root: Path, workers: int, quiet: bool = False) -> Report:
     report = Report(root)
     (survey_kneemri if report.layout == "KneeMRI" else survey_mrnet)(report)
     paths = [path for part in report.parts for volumes in part.volumes.values() for path in volumes.values()]
-    bar = tqdm(total=len(paths), desc="volumes", unit="file", disable=True if quiet else None)
-    with bar:
-        for seen in looks(paths, workers):
-            report.looks[seen.path] = seen
-            bar.update()
+    bar = tqdm(looks(paths, workers), "volumes", len(paths), unit="file", disable=True if quiet else None)
+    report.looks = {seen.path: seen for seen in bar}
     check_volumes(report)
     check_axes(report)
     check_duplicates(report)
@@ -114,9 +111,8 @@ def survey_mrnet(report: Report) -> None:
         report.parts.append(part)
         for label, rows in part.truth.items():
             if gone := sorted(known - rows.keys()):
-                report.error(
-                    "labels", f"{root / f'{split}-{label}.csv'}: no row of {some(gone)}, which another label has"
-                )
+                table = root / f"{split}-{label}.csv"
+                report.error("labels", f"{table}: no row of {some(gone)}, which another label has")
         for plane, volumes in part.volumes.items():
             cause = partial(likely, folder=root / split / plane)
             compare(report, f"{root / split / plane}", known, volumes.keys(), f"{split}-*.csv", ".npy", cause)
@@ -154,11 +150,8 @@ def survey_kneemri(report: Report) -> None:
 
 def volumes_of(report: Report, folder: Path, suffix: str) -> dict[str, Path]:
     entries = tried(report, "layout", listed, report.root, folder, default=[])
-    strays(
-        report,
-        [entry.name for entry in entries if not entry.name.endswith(suffix)],
-        f"{folder.relative_to(report.root)}/",
-    )
+    others = [entry.name for entry in entries if not entry.name.endswith(suffix)]
+    strays(report, others, f"{folder.relative_to(report.root)}/")
     return {entry.name[: -len(suffix)]: folder / entry.name for entry in entries if entry.name.endswith(suffix)}
 
 
@@ -193,10 +186,8 @@ def check_volumes(report: Report) -> None:
         elif seen.low == seen.high:
             report.warn("constant", f"{path}: every voxel is {seen.low}: an empty export?")
         elif seen.high - seen.low < FLAT:
-            report.warn(
-                "range",
-                f"{path}: values {seen.low} to {seen.high} only: scaled to 0..1 before it was saved as integers?",
-            )
+            text = f"{path}: values {seen.low} to {seen.high} only"
+            report.warn("range", f"{text}: scaled to 0..1 before it was saved as integers?")
         elif report.layout == "KneeMRI" and not 0 <= seen.low <= seen.high < 1 << 12:
             report.warn("range", f"{path}: values {seen.low} to {seen.high}, expected 12 bits (0..4095)")
 
@@ -243,39 +234,27 @@ def check_labels(report: Report) -> None:
             overall = truth[:, labels.index(OVERALL)]
             for l, label in enumerate(labels):
                 if odd := [ids[e] for e in np.flatnonzero((overall == 0) & (truth[:, l] == 1))]:
-                    report.warn(
-                        "contradiction", f"{part.name}: {len(odd)} exams with {label} 1 and {OVERALL} 0: {some(odd)}"
-                    )
+                    text = f"{len(odd)} exams with {label} 1 and {OVERALL} 0: {some(odd)}"
+                    report.warn("contradiction", f"{part.name}: {text}")
         for l, label in enumerate(labels):
             least = min(counts := np.bincount(truth[:, l], minlength=2))
             if 0 < least < FEW:
-                report.warn(
-                    "few",
-                    f"{part.name}: {least} of {len(ids)} exams are {counts.argmin()} in {label}: too few for a firm "
-                    f"figure",
-                )
+                text = f"{least} of {len(ids)} exams are {counts.argmin()} in {label}: too few for a firm figure"
+                report.warn("few", f"{part.name}: {text}")
             if in_order(truth[:, l]):
                 report.warn(
                     "sorted",
                     f"{part.name}: exams are sorted by {label}, so the first of them are no sample "
                     "(a preset that takes fewer draws them by joint label)",
                 )
-    (_, train), (_, reported) = joined([p for p in report.parts[:-1] if p.truth]), report.parts[-1].table()
-    labels = list(report.parts[-1].truth)
+    *fitted, last = report.parts
+    tables, (_, reported) = [part.table()[1] for part in fitted if part.truth], last.table()
+    train = np.concatenate(tables) if tables else np.empty((0, 0))
     if len(train) and len(reported) and train.shape[1] == reported.shape[1]:
         for l in np.flatnonzero(shifted(train, reported)):
-            report.warn(
-                "shift",
-                f"prevalence of {labels[l]} shifts from {train[:, l].mean():.2f} in training to "
-                f"{reported[:, l].mean():.2f} in {report.parts[-1].name}",
-            )
-
-
-def joined(parts: list[Part]) -> tuple[list[str], np.ndarray]:
-    tables = [part.table() for part in parts]
-    return [name for ids, _ in tables for name in ids], np.concatenate(
-        [truth for _, truth in tables]
-    ) if tables else np.empty((0, 0))
+            before, now = train[:, l].mean(), reported[:, l].mean()
+            text = f"shifts from {before:.2f} in training to {now:.2f} in {last.name}"
+            report.warn("shift", f"prevalence of {[*last.truth][l]} {text}")
 
 
 def in_order(values: np.ndarray) -> bool:

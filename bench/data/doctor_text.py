@@ -41,19 +41,10 @@ def as_json(report) -> str:
         part.name: {label: [len(rows), sum(rows.values())] for label, rows in part.truth.items()}
         for part in report.parts
     }
-    return json.dumps(
-        {
-            "data": str(report.root),
-            "layout": report.layout,
-            "exit": report.code,
-            "verdict": WORDS[report.code],
-            "labels": labels,
-            "joint": joint(report),
-            "planes": planes(report),
-            "findings": report.found,
-        },
-        indent=1,
-    )
+    verdict = {"exit": report.code, "verdict": WORDS[report.code]}
+    figures = {"labels": labels, "joint": joint(report), "planes": planes(report)}
+    told = {"data": str(report.root), "layout": report.layout} | verdict | figures | {"findings": report.found}
+    return json.dumps(told, indent=1)
 
 
 def as_text(report) -> str:
@@ -68,31 +59,17 @@ def as_text(report) -> str:
         )
     lines += [*aligned(["label: exams with 1", *parts], rows), ""]
     if combined := joint(report):
-        lines += [
-            *aligned(
-                [",".join(labels), *parts], [[row, *map(str, counts.values())] for row, counts in combined.items()]
-            ),
-            "",
-        ]
+        rows = [[row, *map(str, counts.values())] for row, counts in combined.items()]
+        lines += [*aligned([",".join(labels), *parts], rows), ""]
     head = ["volumes", "plane", "files", "frames min/mean/max", "sizes", "values", "quantiles 1/50/99 %"]
     rows = []
     for r in planes(report):
-        if "frames" not in r:
-            rows.append([r["part"], r["plane"], str(r["volumes"]), "-", "-", "-", "-"])
-            continue
-        size, (low, high) = next(iter(r["sizes"])), r["range"]
-        sizes = size if len(r["sizes"]) == 1 else f"{size} and {len(r['sizes']) - 1} others"
-        rows.append(
-            [
-                r["part"],
-                r["plane"],
-                str(r["volumes"]),
-                "/".join(f"{n:g}" for n in r["frames"]),
-                sizes,
-                f"{low} to {high}",
-                "/".join(f"{q:g}" for q in r["quantiles"]),
-            ]
-        )
+        told = ["-"] * 4
+        if "frames" in r:
+            size, others, (low, high) = next(iter(r["sizes"])), len(r["sizes"]) - 1, r["range"]
+            frames, quantiles = ("/".join(f"{n:g}" for n in r[name]) for name in ("frames", "quantiles"))
+            told = [frames, f"{size} and {others} others" if others else size, f"{low} to {high}", quantiles]
+        rows.append([r["part"], r["plane"], str(r["volumes"]), *told])
     lines += [*aligned(head, rows), ""]
     shown = Counter()
     for level in ("error", "warning", "note"):

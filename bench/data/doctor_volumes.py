@@ -3,7 +3,7 @@ read."""
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from sslm_core.errors import UserError
 from sslm_core.exams import open_volume
 
 SAMPLE = 64  # voxels of each volume behind the quantiles
-CHUNK = 16  # volumes that a thread takes at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +40,14 @@ def look(path: Path) -> Look:
     except UserError as error:
         return Look(path, str(error))
     except (OSError, MemoryError) as error:
-        return Look(
-            path, f"{path}: cannot be read ({getattr(error, 'strerror', None) or type(error).__name__}); fetch it again"
-        )
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return Look(path, f"{path}: cannot be read ({why}); fetch it again")
 
 
 def looks(paths: list[Path], workers: int) -> Iterator[Look]:
-    """A Look of each path, in the order in which they are ready. Threads: nearly all of the work lets go of Python's
-    lock."""
+    """A Look of each path. Threads: nearly all of the work lets go of Python's lock."""
     pool = ThreadPoolExecutor(workers)
     try:
-        chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
-        for done in as_completed(
-            [pool.submit(lambda chunk: [look(path) for path in chunk], chunk) for chunk in chunks]
-        ):
-            yield from done.result()
+        yield from pool.map(look, paths)
     finally:
         pool.shutdown(cancel_futures=True)
