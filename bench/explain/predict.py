@@ -44,25 +44,18 @@ def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tup
             files = {(path.stem, plane): path}
         else:
             inside = {Path(entry.path) for entry in listed(path, path)}
-            files = {
-                (path.resolve().name, one.stem): one for one in inside if one.suffix in SUFFIXES and one.stem in planes
-            }
+            volumes = [one for one in inside if one.suffix in SUFFIXES and one.stem in planes]
+            files = {(path.resolve().name, one.stem): one for one in volumes}
             for folder in sorted(one for one in inside if one.is_dir() and one.name in planes):
-                files |= {
-                    (Path(e.name).stem, folder.name): Path(e.path)
-                    for e in listed(path, folder)
-                    if Path(e.name).suffix in SUFFIXES
-                }
+                volumes = [Path(e.path) for e in listed(path, folder) if Path(e.name).suffix in SUFFIXES]
+                files |= {(one.stem, folder.name): one for one in volumes}
         if not files:
-            raise UserError(
-                f"{path}: holds no volume of {', '.join(planes)}; it needs PLANE.npy of one exam, or PLANE/ID.npy of "
-                f"some"
-            )
+            need = "it needs PLANE.npy of one exam, or PLANE/ID.npy of some"
+            raise UserError(f"{path}: holds no volume of {', '.join(planes)}; {need}")
         for (name, at), file in sorted(files.items()):
             if at in found.setdefault(name, {}):
-                raise UserError(
-                    f"{file}: a second {at} volume of exam {name}, beside {found[name][at]}; give one of them"
-                )
+                other = found[name][at]
+                raise UserError(f"{file}: a second {at} volume of exam {name}, beside {other}; give one of them")
             found[name][at] = file
     return list(found.items())
 
@@ -107,39 +100,27 @@ class Readers:
     def answer(self, name: str, volumes: dict[str, Path]) -> dict:
         """Scores of an exam with these files, as JSON has them. Raises UserError where no plane can be scored."""
         began = time.perf_counter()
-        missing = {
-            plane: "no volume" if plane not in volumes else "no stored run"
-            for plane in self.planes
-            if plane not in volumes or plane not in self.models
-        }
-        scores = {
-            plane: predict(*self.terms(plane, volumes[plane])).cpu().double().numpy()  # [1, L]
-            for plane in self.planes
-            if plane not in missing
-        }
+        missing, scores = {}, {}
+        for plane in self.planes:
+            if plane not in volumes or plane not in self.models:
+                missing[plane] = "no volume" if plane not in volumes else "no stored run"
+            else:
+                scores[plane] = predict(*self.terms(plane, volumes[plane])).cpu().double().numpy()  # [1, L]
         if not scores:
-            raise UserError(
-                f"exam {name}: no plane can be scored ({', '.join(f'{p}: {why}' for p, why in missing.items())})"
-            )
+            why = ", ".join(f"{plane}: {reason}" for plane, reason in missing.items())
+            raise UserError(f"exam {name}: no plane can be scored ({why})")
         tune = {plane: self.tune[plane] for plane in scores}
         if len(scores) > 1:
-            tune[ENSEMBLE], scores[ENSEMBLE], _ = metrics.ensemble(
-                self.tune_truth, dict(tune), dict(scores), ENSEMBLES[ENSEMBLE]
-            )
+            both = dict(tune), dict(scores)
+            tune[ENSEMBLE], scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, *both, ENSEMBLES[ENSEMBLE])
         chosen = {plane: metrics.choose(self.tune_truth, tune[plane], self.record["minority"]) for plane in scores}
         labels = {
             label: {plane: _told(float(scores[plane][0, l]), chosen[plane], l) for plane in scores}
             for l, label in enumerate(self.record["labels"])
         }
         known = {key: self.record[key] for key in ("method", "variant", "seed", "preset", "dataset")}
-        return {
-            "exam": name,
-            **known,
-            "labels": labels,
-            "missing": missing,
-            "seconds": time.perf_counter() - began,
-            "note": NOTE,
-        }
+        seconds = time.perf_counter() - began
+        return {"exam": name} | known | {"labels": labels, "missing": missing, "seconds": seconds, "note": NOTE}
 
     def draw(self, folder: Path, name: str, volumes: dict[str, Path]) -> None:
         """A sheet of each plane and label, as `explain` makes them."""

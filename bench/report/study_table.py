@@ -6,10 +6,9 @@ from pathlib import Path
 
 from sslm_core.errors import UserError
 from sslm_core.exams import MACRO
-from sslm_core.files import write_atomic
 
 from ..stats import intervals
-from ..store.results import text
+from ..store.results import text, write_rows
 from ..text import aligned, number
 from .differences import AUC, RECALL
 
@@ -26,13 +25,7 @@ COLUMNS = (
 
 
 def write(path: Path, table: list[dict]) -> None:
-    def to(temporary: Path) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            out.writeheader()
-            out.writerows({name: text(row.get(name)) for name in COLUMNS} for row in table)
-
-    write_atomic(path, to)
+    write_rows(path, COLUMNS, [{name: text(row.get(name)) for name in COLUMNS} for row in table])
 
 
 def read(path: Path) -> tuple[list[dict], str]:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,19 +58,11 @@ def run(job: Job, progress: Progress) -> float:
     store = joined([frames_of(packed, exams, job, progress) for exams in dataset.sets]).to(device, job.store)
     truth = torch.from_numpy(np.concatenate([exams.truth for exams in dataset.sets])).to(device, torch.float32)
     watch = Watch(progress)
-    cell = Cell(
-        config,
-        store,
-        truth,
-        torch.tensor(dataset.fit),
-        torch.tensor(dataset.tune),
-        job.seed,
-        watch,
-        resume,
-        Cache(job.home / "features", job.cache, job.frames()),
-        lambda name, train: shared_encoder(job, config, name, train),
-        shown=(torch.from_numpy(dataset.labelled), torch.from_numpy(dataset.judged)),
-    )
+    fit, tune = torch.tensor(dataset.fit), torch.tensor(dataset.tune)
+    cache = Cache(job.home / "features", job.cache, job.frames())
+    shown = torch.from_numpy(dataset.labelled), torch.from_numpy(dataset.judged)
+    shared = partial(shared_encoder, job, config)
+    cell = Cell(config, store, truth, fit, tune, job.seed, watch, resume, cache, shared, shown=shown)
     full = ""
     try:
         outcome = METHODS[job.method](cell)
@@ -171,16 +164,8 @@ def shared_encoder(
         result = train(resume)
         seconds = time.monotonic() - began + result.spent
         if ranks.first():
-            save(
-                path,
-                {
-                    "encoder": result.encoder.state_dict(),
-                    "history": result.history,
-                    "seconds": seconds,
-                    "task": result.task,
-                    "config": json.dumps(dataclasses.asdict(config)),
-                },
-            )
+            state = {"encoder": result.encoder.state_dict(), "history": result.history, "seconds": seconds}
+            save(path, state | {"task": result.task, "config": json.dumps(dataclasses.asdict(config))})
             resume.path.unlink(missing_ok=True)
         return result, seconds
 
@@ -194,28 +179,16 @@ def training_flops(cell: Cell, outcome: Outcome) -> float:
         frame = flops.flops(lambda: model.backbone(gray))
         maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
         head = flops.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))
-    return outcome.pretext_flops + flops.downstream(
-        cell.config,
-        frame,
-        head,
-        len(outcome.fitted.history),
-        lengths[cell.labelled],
-        lengths[cell.judged],
-        frozen=model.frozen,
-    )
+    exams = lengths[cell.labelled], lengths[cell.judged]
+    loop = flops.downstream(cell.config, frame, head, len(outcome.fitted.history), *exams, frozen=model.frozen)
+    return outcome.pretext_flops + loop
 
 
 def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:
     """`config` with number types `auto` replaced by the one that is fastest on this device."""
     fast = fast_dtype(device)
-    return replace(
-        config,
-        **{
-            part: replace(getattr(config, part), dtype=fast)
-            for part in ("pretext", "downstream")
-            if getattr(config, part).dtype == "auto"
-        },
-    )
+    auto = [part for part in ("pretext", "downstream") if getattr(config, part).dtype == "auto"]
+    return replace(config, **{part: replace(getattr(config, part), dtype=fast) for part in auto})
 
 
 def drop_leftovers(folder: Path) -> None:

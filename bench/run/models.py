@@ -92,23 +92,14 @@ def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
                 )
             state["backbone"] = load(shared, AGAIN)
         config = restored(SSLMConfig, record["settings"])
-        none, frame = torch.empty(0, dtype=torch.int64), record["settings"]["frame"]
-        store = FrameStore(torch.empty(0, frame, frame, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)).to(
-            device
-        )
-        cell = Cell(
-            config,
-            store,
-            torch.empty(0, len(record["labels"])),
-            none,
-            none,
-            record["seed"],
-            quiet,
-            None,
-            None,
-            lambda name, train: (Pretrained(new_encoder(config.encoder, record["seed"])), 0.0),
-            state,
-        )
+        frame, seed = record["settings"]["frame"], record["seed"]
+        none, nothing = torch.empty(0, dtype=torch.int64), torch.empty(0, frame, frame, dtype=torch.uint8)
+        store, truth = FrameStore(nothing, none.new_zeros(1)).to(device), torch.empty(0, len(record["labels"]))
+
+        def untrained(name, train) -> tuple[Pretrained, float]:
+            return Pretrained(new_encoder(config.encoder, seed)), 0.0
+
+        cell = Cell(config, store, truth, none, none, seed, quiet, None, None, untrained, state)
         model = METHODS[record["method"]](cell).model
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]

@@ -105,10 +105,16 @@ def _upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool]) -> No
     for row in map(cells, rows):
         table[tuple(row[name] for name in KEY)] = row
 
+    write_rows(path, COLUMNS, [table[key] for key in sorted(table)])
+
+
+def write_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) -> None:
+    """A csv file, whole or not at all."""
+
     def write(temporary: Path) -> None:
         with open(temporary, "w", newline="", encoding="utf-8") as file:
-            out = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            out = csv.DictWriter(file, columns, lineterminator="\n")
             out.writeheader()
-            out.writerows(table[key] for key in sorted(table))
+            out.writerows(rows)
 
     write_atomic(path, write)
