@@ -134,11 +134,8 @@ def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]
             delong = intervals.delong(first.truth[:, k], draws[reference].score[:, :, k], draws[other].score[:, :, k]).p
         values = tuple(float(draws[name].of(figure)[0, :, k].mean()) for name in (reference, other))
         needed = intervals.exams_to_decide(estimate, len(first.truth))
-        out.append(
-            Difference(
-                reference, other, figure, names[k], values, estimate, float(adjusted), delong, needed, unlearnt[other]
-            )
-        )
+        rest = (values, estimate, float(adjusted), delong, needed, unlearnt[other])
+        out.append(Difference(reference, other, figure, names[k], *rest))
     return out
 
 

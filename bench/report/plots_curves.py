@@ -144,12 +144,5 @@ def pretexts(plane: str, curves: dict[str, list[list[dict]]]):
 
 def _legend(figure, ax, title: str | None = None) -> None:
     """Below the axes: no corner of them is free of curves for sure."""
-    figure.legend(
-        *ax.get_legend_handles_labels(),
-        title=title,
-        title_fontsize=8,
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-    )
+    look = {"title_fontsize": 8, "fontsize": 8, "ncols": 2, "frameon": False}
+    figure.legend(*ax.get_legend_handles_labels(), title=title, loc="outside lower center", **look)

@@ -86,24 +86,9 @@ def against(auc: dict[str, Estimate], cost: dict[str, float], unit: str, own: Ca
     places = np.linspace(0.98, 0.02, len(names)) if len(names) > 1 else [0.5]
     for name, place in zip(names, places):
         colour, e = (COLOURS[1] if own(name) else COLOURS[0]), auc[name]
-        ax.errorbar(
-            cost[name],
-            e.value,
-            [[e.value - e.low], [e.high - e.value]],
-            fmt="D" if own(name) else "o",
-            ms=5,
-            lw=1,
-            color=colour,
-        )
-        ax.annotate(
-            literal(f"{name} {number(e.value)}"),
-            (cost[name], e.value),
-            xytext=(1.06, place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=colour,
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "lw": 0.7, "relpos": (0, 0.5)},
-        )
+        at, bars = (cost[name], e.value), [[e.value - e.low], [e.high - e.value]]
+        ax.errorbar(*at, bars, fmt="D" if own(name) else "o", ms=5, lw=1, color=colour)
+        line = {"arrowstyle": "-", "color": colour, "alpha": 0.35, "lw": 0.7, "relpos": (0, 0.5)}
+        beside = {"xytext": (1.06, place), "textcoords": "axes fraction", "annotation_clip": False, "arrowprops": line}
+        ax.annotate(literal(f"{name} {number(e.value)}"), at, va="center", fontsize=8, color=colour, **beside)
     return figure

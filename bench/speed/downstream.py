@@ -40,9 +40,8 @@ def epoch(config: SSLMConfig, model: ClipModel, clips: FrameClips | FeatureClips
 
     def work():
         model.train()
-        plans = (
-            (some, generator(device, 0, "speed", k)) for k, some in enumerate(torch.arange(exams).split(down.batch))
-        )
+        batches = enumerate(torch.arange(exams).split(down.batch))
+        plans = ((some, generator(device, 0, "speed", k)) for k, some in batches)
         for some, x, count, real in clips.batches(plans):
             with autocast(device, down.dtype):
                 logits = model(x, count, real)
@@ -57,13 +56,13 @@ def downstream_cases(setting: Setting) -> list[Case]:
     """Exams per second, of preset cpu; on a GPU of preset full with the encoder skid-v1."""
     preset, device = FULL if setting.gpu else CPU, setting.device
     config = preset.sslm
-    if setting.gpu:
-        config = replace(
-            config, encoder=size("skid-v1"), downstream=replace(config.downstream, dtype=setting.dtypes[-1])
-        )
-    if setting.quick:
-        config = replace(config, downstream=replace(config.downstream, clips=1))
     down, clip, frame = config.downstream, config.clip, preset.frame
+    if setting.gpu:
+        down = replace(down, dtype=setting.dtypes[-1])
+        config = replace(config, encoder=size("skid-v1"))
+    if setting.quick:
+        down = replace(down, clips=1)
+    config = replace(config, downstream=down)
     exams = 1 if setting.quick else 12
     alone = 1 if setting.gpu else exams  # frame after frame: on a GPU seconds an exam
     group = "downstream, " + ("skid-v1, frame 256" if setting.gpu else "preset cpu")
@@ -136,9 +135,7 @@ def downstream_cases(setting: Setting) -> list[Case]:
 
 def volumes(lengths: list[int], frame: int, device: torch.device) -> FrameStore:
     """Noise: cost does not depend on what is seen."""
-    data = torch.randint(
-        0, 256, (sum(lengths), frame, frame), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    data = torch.randint(256, (sum(lengths), frame, frame), dtype=torch.uint8)
     return FrameStore(data, offsets_of(lengths)).to(device)
 
 

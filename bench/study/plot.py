@@ -28,14 +28,8 @@ def draw(path: Path, table: list[dict], shown: str, title: str) -> None:
             value = [row[figure_name] for row in rows]
             bars = [[abs(v - row[figure_name + bound]) for v, row in zip(value, rows)] for bound in ("_low", "_high")]
             off = k - (len(families) - 1) / 2  # side by side, so that no bar hides another
-            style = {
-                "color": colour,
-                "marker": MARKERS[k % len(MARKERS)],
-                "ms": 5,
-                "capsize": 2.5,
-                "lw": 1.2,
-                "label": literal(family),
-            }
+            style = {"color": colour, "marker": MARKERS[k % len(MARKERS)], "ms": 5, "capsize": 2.5, "lw": 1.2}
+            style |= {"label": literal(family)}
             if along:
                 ax.errorbar([row["at"] * 1.05**off for row in rows], value, yerr=bars, **style)
             else:
@@ -51,13 +45,8 @@ def draw(path: Path, table: list[dict], shown: str, title: str) -> None:
         if not any(not math.isnan(row[figure_name]) for row in mine):
             ax.text(0.5, 0.5, "undefined at every level", ha="center", va="center", color=GRAY, transform=ax.transAxes)
     if len(families) > 1:
-        figure.legend(
-            *axes[0].get_legend_handles_labels(),
-            loc="outside lower center",
-            ncols=len(families),
-            frameon=False,
-            fontsize=9,
-        )
+        names = axes[0].get_legend_handles_labels()
+        figure.legend(*names, loc="outside lower center", ncols=len(families), frameon=False, fontsize=9)
     figure.suptitle(literal(title), fontsize=10)
     write_atomic(path, lambda temporary: temporary.write_bytes(png(figure)))
 
