@@ -9,6 +9,9 @@ from sslm_core.errors import UserError
 
 from ..text import aligned
 
+# by suite.py, of each case
+TOLD = ("name", "items", "unit", "dtype", "threads", "flops", "peak_mb", "device", "machine", "torch", "commit")
+
 
 def read(path: Path) -> list[dict]:
     """The records of one file of pytest-benchmark: what a case is, the median of its rounds (s) and the range between
@@ -16,7 +19,8 @@ def read(path: Path) -> list[dict]:
     try:
         stored = json.loads(path.read_text())["benchmarks"]
         return [
-            bench["extra_info"] | {"group": bench["group"]} | {name: bench["stats"][name] for name in ("median", "iqr")}
+            {name: bench["extra_info"][name] for name in TOLD}
+            | {"group": bench["group"], "median": bench["stats"]["median"], "iqr": bench["stats"]["iqr"]}
             for bench in stored
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
