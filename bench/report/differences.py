@@ -92,28 +92,13 @@ def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
                     f"{name} was not run on the same exams and planes as {next(iter(methods))}; run both in one command"
                 )
     plane, weights, tune_weights = first.shown(ensemble), intervals.weights(first.truth), first.tune_weights()
-    exams = {
-        AUC: intervals.exams_behind(first.truth),
-        RECALL: intervals.exams_behind(first.truth, first.minority, first.tune_truth),
-    }
-    out = {}
+    exams, out = dict(zip((AUC, RECALL), first.behind)), {}
     for name, seeds in methods.items():
-        score, tune_score = (
-            np.stack([of[plane] for of in scores]) for scores in ([s.scores for s in seeds], [s.tune for s in seeds])
-        )
-        recall = intervals.recall_draws(
-            first.truth, score, weights, first.minority, first.tune_truth, tune_score, tune_weights
-        )
-        out[name] = Draws(
-            seeds,
-            score,
-            intervals.auc_draws(first.truth, score, weights),
-            recall,
-            float(np.mean([s.majority_recall(plane) for s in seeds])),
-            intervals.skill(*np.mean([s.tune_losses(plane) for s in seeds], axis=0)),
-            weights,
-            exams,
-        )
+        score = np.stack([s.scores[plane] for s in seeds])
+        auc, recall = (np.concatenate(of, 1) for of in zip(*(s.draws(plane, weights, tune_weights) for s in seeds)))
+        majority = float(np.mean([s.majority_recall(plane) for s in seeds]))
+        skill = intervals.skill(*np.mean([s.tune_losses(plane) for s in seeds], axis=0))
+        out[name] = Draws(seeds, score, auc, recall, majority, skill, weights, exams)
     return out
 
 

@@ -68,6 +68,18 @@ class Scored:
         """Resamples of the tune exams [R, E]: the same for all that was tuned on these exams."""
         return intervals.tune_weights(self.tune_truth, self.tune_ids)
 
+    def draws(self, plane: str, weights: np.ndarray, tune_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """AUC and minority recall on the exams (row 0) and on each resample: [1 + R, 1, L + 1] each."""
+        score, tune = self.scores[plane][None], self.tune[plane][None]
+        recall = intervals.recall_draws(self.truth, score, weights, self.minority, self.tune_truth, tune, tune_weights)
+        return intervals.auc_draws(self.truth, score, weights), recall
+
+    @property
+    def behind(self) -> tuple[np.ndarray, np.ndarray]:
+        """What AUC and minority recall rest on, [L + 1] each."""
+        rare = intervals.exams_behind(self.truth, self.minority, self.tune_truth)
+        return intervals.exams_behind(self.truth), rare
+
     def tune_losses(self, plane: str) -> np.ndarray:
         """Losses of each tune exam [2, E]: of the model, and of the constant predictor; of an ensemble the means over
         its planes."""
@@ -85,29 +97,23 @@ class Scored:
     def _plane(self, plane: str, resamples: tuple[np.ndarray, np.ndarray]) -> list[dict]:
         truth, score = self.truth, self.scores[plane]
         values, reasons = metrics.figures(truth, score, self.labels, self.minority, self.operating[plane])
-        auc = intervals.auc_draws(truth, score[None], resamples[0])
-        tuned = self.tune_truth, self.tune[plane][None], resamples[1]
-        recall = intervals.recall_draws(truth, score[None], resamples[0], self.minority, *tuned)
-        behind = intervals.exams_behind(truth), intervals.exams_behind(truth, self.minority, self.tune_truth)
-        hidden = [intervals.hidden(draws, exams) for draws, exams in zip((auc, recall), behind)]
+        drawn = [
+            (draws, of, intervals.hidden(draws, of)) for draws, of in zip(self.draws(plane, *resamples), self.behind)
+        ]
         common = self.key | {"plane": plane} | self.costs(plane)
         looked = self._looked(plane)
         skill = intervals.skill(*self.tune_losses(plane))
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
-            a, r = (
-                intervals.interval(draws[:, :, i], exams[i], more[i])
-                for draws, exams, more in zip((auc, recall), behind, hidden)
-            )
+            a, r = (intervals.interval(draws[:, :, i], of[i], hidden[i]) for draws, of, hidden in drawn)
             row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
             if label != MACRO:
                 row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
             if label == MACRO:
                 row |= dict(zip(SKILL, (skill.value, skill.low, skill.high)))
             row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high))) | looked["figures"].get(label, {})
-            why = [v for k, v in reasons[label].items() if not k.startswith("threshold")] + [
-                looked["reasons"].get(label)
-            ]
+            why = [v for k, v in reasons[label].items() if not k.startswith("threshold")]
+            why.append(looked["reasons"].get(label))
             why += [
                 f"no interval of {name}: {e.why}"
                 for name, e in (("AUC", a), ("minority recall", r))
@@ -128,10 +134,8 @@ class Scored:
         another)."""
         records = list(self.records.values()) if plane in ENSEMBLES else [self.records[plane]]
         costs = [record["cost"] for record in records]
-        row = {
-            name: sum(cost[name] for cost in costs)
-            for name in ("train_flops", "flops_per_exam", "parameters", "trainable")
-        }
+        summed = ("train_flops", "flops_per_exam", "parameters", "trainable")
+        row = {name: sum(cost[name] for cost in costs) for name in summed}
         row["exams_per_s"] = 1 / sum(1 / cost["exams_per_s"] for cost in costs)
         row["peak_mb"] = max(cost["peak_mb"] for cost in costs)
         row["train_seconds"] = sum(record["seconds"]["train"] for record in records)

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +53,8 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
     for line in lines:
         units = [s for _, s in sorted(scored[line].items(), key=lambda item: item[0])]
         draws, seeds = {draw for draw, _ in scored[line]}, {seed for _, seed in scored[line]}
-        each = [drawn_of(s, plane, weights) for s in units]
-        values = {figure: np.concatenate([of[figure] for of in each], 1) if each else nothing for figure in FIGURES}
+        each = [s.draws(plane, weights, s.tune_weights()) for s in units] or [(nothing, nothing)]
+        values = {figure: np.concatenate(of, 1) for figure, of in zip(FIGURES, zip(*each))}
         reasons, learnt = list(line.reasons.values()), True
         if units:
             losses = [s.tune_losses(plane) for s in units]
@@ -72,19 +71,11 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
     return found
 
 
-def drawn_of(s: Scored, plane: str, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """FIGURES of one draw and seed: [1 + R, 1, L + 1] each."""
-    score, tuned = s.scores[plane][None], (s.tune_truth, s.tune[plane][None], s.tune_weights())
-    recall = intervals.recall_draws(s.truth, score, weights, s.minority, *tuned)
-    return {"auc": intervals.auc_draws(s.truth, score, weights), "minority_recall": recall}
-
-
-def exams_of(some: Scored, units: Iterable[Scored]) -> dict[str, np.ndarray]:
+def exams_of(some: Scored, units: list[Scored]) -> dict[str, np.ndarray]:
     """What a line's figures rest on, [L + 1]: of recalls the least over its units, since draws of labelled exams tune
     on few."""
-    auc = intervals.exams_behind(some.truth)
-    recall = [intervals.exams_behind(s.truth, s.minority, s.tune_truth) for s in units]
-    return {"auc": auc, "minority_recall": np.min([auc, *recall], axis=0)}
+    auc, _ = some.behind
+    return dict(zip(FIGURES, (auc, np.min([auc, *(s.behind[1] for s in units)], axis=0))))
 
 
 def opponents(study: Study, found: list[Drawn], own: Level) -> dict[int, int]:
