@@ -6,6 +6,7 @@ import numpy as np
 
 from sslm_core.exams import MACRO, ExamSet
 
+from ..report.differences import phrase
 from ..report.table import REFERENCE
 from ..stats import intervals, pointing
 from ..store import explanations
@@ -60,16 +61,9 @@ class Comparison:
         ]
         told: dict[tuple, list[str]] = {}
         for (other, _), e, p in zip(pairs, found, intervals.holm([e.p for e in found])):
-            value, low, high = (f"{v:+.{DIGITS[other[3]]}f}" for v in (e.value, e.low, e.high))
             verdict = intervals.verdict(e, p)
-            text = (
-                f"{other[3]} {value}"
-                + f" [{low}, {high}]" * math.isfinite(e.low)
-                + f": {verdict}" * (verdict != intervals.FEW_SEEDS)
-            )
-            told.setdefault(other[:3], []).append(
-                text if math.isfinite(e.value) else f"{other[3]} undefined on these exams"
-            )
+            text = phrase(other[3], e, "" if verdict == intervals.FEW_SEEDS else verdict, DIGITS[other[3]])
+            told.setdefault(other[:3], []).append(text)
         lines = [
             f"{REFERENCE} against {method}, {plane}, macro: {'; '.join(parts)}."
             for (_, plane, method), parts in told.items()

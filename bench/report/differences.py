@@ -140,6 +140,15 @@ def footing(found: list[Difference], exams: int) -> str:
     return " ".join(lines)
 
 
+def phrase(figure: str, e: intervals.Estimate, verdict: str, digits: int = 3) -> str:
+    """A difference with its interval and, unless empty, its verdict."""
+    if math.isnan(e.value):
+        return f"{figure} undefined on these exams"
+    value, *ends = (f"{v:+.{digits}f}" for v in (e.value, e.low, e.high))
+    between = f" [{', '.join(ends)}]" if math.isfinite(e.low) else ""
+    return f"{figure} {value}{between}" + (f": {verdict}" if verdict else "")
+
+
 def said(d: Difference, found: list[Difference]) -> str:
     """The verdict as a sentence has it: what `footing` says of all of them is not said in each."""
     return (

@@ -12,7 +12,7 @@ from ..stats import intervals
 from ..store.results import COSTS, UNLEARNT
 from ..store.scored import Scored
 from ..text import aligned, number
-from .differences import AUC, RECALL, Draws, differences, footing, said
+from .differences import AUC, RECALL, Draws, differences, footing, phrase, said
 
 REFERENCE = "sslm"
 
@@ -130,23 +130,12 @@ def decided(draws: dict[str, Draws], exams: int) -> list[str]:
     lines = []
     for other in dict.fromkeys(d.second for d in found):
         parts = []
-        for d in found:
-            if d.second != other:
-                continue
-            figure, e = f"macro {d.figure}" if d.figure == AUC else d.figure, d.estimate
-            if math.isnan(e.value):
-                parts.append(f"{figure} undefined on these exams")
-                continue
-            verdict = said(d, found)
-            text = (
-                f"{figure} {e.value:+.3f}"
-                + f" [{e.low:+.3f}, {e.high:+.3f}]" * math.isfinite(e.low)
-                + f": {verdict}" * bool(verdict)
-            )
-            if d.unlearnt:
-                text += f", {d.unlearnt} did not learn"
-            if d.verdict == "undecided" and math.isfinite(d.needed):
-                text += f" (about {d.needed:,} reported exams, and tune exams in proportion, would decide it alone)"
+        for d in (d for d in found if d.second == other):
+            text = phrase(f"macro {d.figure}" if d.figure == AUC else d.figure, d.estimate, said(d, found))
+            if math.isfinite(d.estimate.value):
+                text += f", {d.unlearnt} did not learn" if d.unlearnt else ""
+                if d.verdict == "undecided" and math.isfinite(d.needed):
+                    text += f" (about {d.needed:,} reported exams, and tune exams in proportion, would decide it alone)"
             parts.append(text)
         lines.append(f"SSLM against {other}: " + "; ".join(parts) + ".")
     return [*lines, footing(found, exams)]
