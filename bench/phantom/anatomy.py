@@ -5,11 +5,11 @@ A right knee in the knee's frame (see phantom_shapes). What lies deeper is paint
 it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from .canvas import Layer, Texture, Waves
+from .canvas import Knee, Layer, Texture, Waves
 from .findings import (
     Dice,
     Meniscus,
@@ -26,17 +26,6 @@ from .findings import (
 from .shapes import Shape, bend, bow, cord, ellipsoid, inside, outside, rod, sheet, union
 
 FAT, MUSCLE, MARROW = ("fat", 1.0), ("muscle", 1.0), ("marrow", 1.0)  # these textures carry their own strength
-
-
-@dataclass(frozen=True)
-class Knee:
-    """What the canvas needs: layers in the order of painting, textures, the warp's three fields (mm), and a region of
-    poor fat suppression (direction [3], start in mm, strength) or None."""
-
-    layers: list[Layer]
-    textures: dict[str, Texture]
-    warp: list[Waves]
-    poor_fat: tuple | None
 
 
 def leg(dice: Dice):

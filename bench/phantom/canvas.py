@@ -58,6 +58,17 @@ class Texture:
     sharp: float = 8.0
 
 
+@dataclass(frozen=True)
+class Knee:
+    """What the canvas needs: layers in the order of painting, textures, the warp's three fields (mm), and a region of
+    poor fat suppression (direction [3], start in mm, strength) or None."""
+
+    layers: list[Layer]
+    textures: dict[str, Texture]
+    warp: list[Waves]
+    poor_fat: tuple | None
+
+
 class Canvas:
     """Thick slices through the knee for one plane: frames [T], rows [H], columns [W], painted layer upon layer.
 
@@ -69,19 +80,8 @@ class Canvas:
     alone.
     """
 
-    def __init__(
-        self,
-        origin,
-        steps,
-        frames: int,
-        size: int,
-        signals: dict[str, float],
-        textures: dict[str, Texture],
-        warp,
-        poor_fat=None,
-    ):
-        """`steps` [3, 3]: vectors (mm) from one frame, row, column to the next, in the knee's frame. `poor_fat`:
-        (direction [3], start in mm, strength) of a region where the fat's signal is not suppressed."""
+    def __init__(self, origin, steps, frames: int, size: int, signals: dict[str, float], knee: Knee):
+        """`steps` [3, 3]: vectors (mm) from one frame, row, column to the next, in the knee's frame."""
         self.shape, self.signals = (frames, size, size), signals
         self.tile = (DEEP, max(size // 32, 2), max(size // 32, 2))
         self.tiles = tuple(-(-n // k) for n, k in zip(self.shape, self.tile))
@@ -99,10 +99,10 @@ class Canvas:
             self._line(self.starts, d)[:, None] + self._line(self.within, d) + np.float32(self.origin[d])
             for d in range(3)
         ]
-        self.texture = {name: self._texture(name, t) for name, t in textures.items()}
-        if poor_fat:
-            self._add_poor_fat(*poor_fat)
-        moved = [self.waves(w) for w in warp]  # the warp makes every knee's shapes organic
+        self.texture = {name: self._texture(name, t) for name, t in knee.textures.items()}
+        if knee.poor_fat:
+            self._add_poor_fat(*knee.poor_fat)
+        moved = [self.waves(w) for w in knee.warp]  # the warp makes every knee's shapes organic
         self.slack = max(float(np.abs(by).max()) for by in moved) + (self.pixel + self.slab) / 2
         for here, by in zip(self.where, moved):
             here += by

@@ -65,7 +65,7 @@ def exam(seed: int, split: str, number: int, size: int = 256):
         steps = [turned @ a * n / stretch for a, n in zip(axes, lengths)]
         origin = np.array(CENTRE[plane]) + rng.normal(0, 3.5, 3)
         signals = spin_echo(*(rng.uniform(*how[name]) for name in ("tr", "te", "fat_left")), tesla3, tone)
-        canvas = Canvas(origin, steps, frames, size, signals, knee.textures, knee.warp, knee.poor_fat)
+        canvas = Canvas(origin, steps, frames, size, signals, knee)
         for layer in knee.layers:
             canvas.paint(layer)
         volumes[plane] = acquire(canvas.image, rng, plane, tesla3)
