@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 EACH := -n auto --dist loadfile  # a process for each core; a file's tests share what they set up
 
-.PHONY: bench smoke speed gpu check test test-slow lint clean
+.PHONY: bench smoke speed gpu check test test-slow lint docs clean
 
 bench: .venv/made  ## the comparison on the embedded data set
 	$(PY) -m bench run --preset cpu
@@ -29,6 +29,9 @@ test-slow: .venv/made
 lint: .venv/made
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+docs: .venv/made  ## what the documents repeat, written again from where it stands once
+	$(PY) -m bench.report.documents
 
 clean:  ## what was made here, stored runs included; results.csv and data of your own stay
 	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .benchmarks data/phantom-* data/marks-*
