@@ -139,21 +139,16 @@ def under_the_skin(dice: Dice, wide: float, deep: float, cy: float, layer: float
         t, z = dice.u(0, 6.28), dice.u(-60, 60)
         p = np.array([np.cos(t) * (wide - layer * 0.7), cy + np.sin(t) * (deep - layer * 0.7), z])
         q = p + np.array([-np.sin(t) * dice.n(0, 9), np.cos(t) * dice.n(0, 9), dice.u(15, 60)])
-        add(
-            cord(bow(p, q, dice.near((0, 0, 0), 2.5)), dice.u(0.6, 2.4)), (0, dice.pick("vessel", "fluid", "septum"), 1)
-        )
+        vein = cord(bow(p, q, dice.near((0, 0, 0), 2.5)), dice.u(0.6, 2.4))
+        add(vein, (0, dice.pick("vessel", "fluid", "septum"), 1))
     if dice.p(0.6):  # bursae before the patella and its tendon
-        add(
-            ellipsoid(dice.near((-3, 47, dice.pick(-8, 30)), 5), (dice.u(4, 14), dice.u(0.8, 4), dice.u(4, 14))),
-            (0, "fluid", dice.u(0.5, 1)),
-        )
+        bursa = dice.blob((-3, 47, dice.pick(-8, 30)), 5, (4, 14), (0.8, 4), (4, 14))
+        add(bursa, (0, "fluid", dice.u(0.5, 1)))
     for _ in dice.few(0, 9):
         t, r = dice.u(0, 6.28), dice.u(4, 16)
-        add(
-            ellipsoid((np.cos(t) * (wide - 4), cy + np.sin(t) * (deep - 4), dice.u(-50, 60)), (r, r, r * dice.u(1, 2))),
-            (0, dice.pick("oedema", "vessel"), dice.u(0.2, 0.8), FAT),
-            soft=6,
-        )
+        p = np.cos(t) * (wide - 4), cy + np.sin(t) * (deep - 4), dice.u(-50, 60)
+        swelling = ellipsoid(p, (r, r, r * dice.u(1, 2)))
+        add(swelling, (0, dice.pick("oedema", "vessel"), dice.u(0.2, 0.8), FAT), soft=6)
 
 
 def popliteal_fossa(dice: Dice, add):
@@ -163,17 +158,13 @@ def popliteal_fossa(dice: Dice, add):
     vein = [(p[0] + dice.u(-5, 5), p[1] - 7, p[2]) for p in lane]
     add(cord(vein, dice.n(2.9, 0.8)), (0, dice.pick("vessel", "fluid", "flow_void", weights=(0.4, 0.4, 0.2)), 1))
     if dice.p(0.5):  # a second vein
-        add(
-            cord([(p[0] + dice.u(-7, 7), p[1] - 5, p[2]) for p in lane], dice.u(0.8, 2.2)),
-            (0, dice.pick("vessel", "fluid"), 1),
-        )
+        vein = cord([(p[0] + dice.u(-7, 7), p[1] - 5, p[2]) for p in lane], dice.u(0.8, 2.2))
+        add(vein, (0, dice.pick("vessel", "fluid"), 1))
     add(cord([(p[0] + 6, p[1] - 12, p[2]) for p in lane], 2.6), (0, "nerve"))
     for _ in dice.few(3, 7):  # genicular and muscular vessels
         p = dice.near((dice.pick(-1, 1) * 22, -26, dice.pick(34, -30)), 9)
-        add(
-            cord(bow(p, dice.near((p[0] * 1.6, 4, p[2]), 6), dice.near((0, -6, 0), 6)), dice.u(0.5, 1.4)),
-            (0, "vessel", 0.9),
-        )
+        q = dice.near((p[0] * 1.6, 4, p[2]), 6)
+        add(cord(bow(p, q, dice.near((0, -6, 0), 6)), dice.u(0.5, 1.4)), (0, "vessel", 0.9))
     for p in ((-38, -34, 60), (-34, -44, 60)):  # tendons behind the medial side
         add(cord([dice.near(p, 2), dice.near((p[0] - 3, p[1] + 4, 0), 2), (-34, 0, -50)], 1.7), (0, "ligament"))
 
@@ -198,9 +189,7 @@ def cruciates(dice: Dice, torn: bool, add):
         bright = rod(origin + dice.u(0.1, 0.5) * d, origin + dice.u(0.5, 0.95) * d, dice.u(1.2, 2.4))
         add(bright, (0, "synovium", dice.u(0.2, 0.55)), soft=2)
     if dice.p(0.4):  # fluid beside an intact ligament
-        add(
-            ellipsoid(dice.near((2, 2, 4), 3), (dice.u(1, 3), dice.u(1, 3), dice.u(1, 4))), (0, "fluid", dice.u(0.5, 1))
-        )
+        add(dice.blob((2, 2, 4), 3, (1, 3), (1, 3), (1, 4)), (0, "fluid", dice.u(0.5, 1)))
 
 
 def menisci(dice: Dice, torn: bool, add) -> set[int]:
@@ -222,31 +211,23 @@ def menisci(dice: Dice, torn: bool, add) -> set[int]:
 
 
 def extensors_and_collaterals(dice: Dice, patella: Shape, flex: float, marrow: str, gray, add):
-    add(
-        patella,
-        (-dice.u(2, 3.4), "cartilage", 1, gray, lambda x, y, z: y - 40),
-        (0, "cortex"),
-        (1.4, marrow, 1, MARROW),
-    )
+    cartilage = (-dice.u(2, 3.4), "cartilage", 1, gray, lambda x, y, z: y - 40)
+    add(patella, cartilage, (0, "cortex"), (1.4, marrow, 1, MARROW))
     tip, top = (1, 46 - 6 * flex, 20), (1, 44 + 14 * flex, 53)
     tendon = bow(tip, (1, 27, -30), (0, 4 - 6 * flex, 0), 5)
     add(cord(tendon, 1.9, 2.1, (5, 1, 1)), (-0.4, "synovium", 0.3), (0, "ligament", 1, gray))
     add(cord(bow(top, (0, 32, 125), (0, -1, 0), 3), 2.7, 2.2, (5, 1, 1)), (0, "ligament", 1, ("soft", 0.4)))
     for _ in dice.few(4, 8):  # septa and vessels of Hoffa's fat pad
         p = dice.near((0, 32, 2), 6)
-        add(
-            cord(bow(p, dice.near(p, 10), dice.near((0, 0, 0), 2)), 0.5),
-            (0, dice.pick("septum", "vessel"), dice.u(0.4, 1)),
-        )
+        strand = cord(bow(p, dice.near(p, 10), dice.near((0, 0, 0), 2)), 0.5)
+        add(strand, (0, dice.pick("septum", "vessel"), dice.u(0.4, 1)))
     # medial collateral
     add(cord([dice.near((-36, 0, 30), 1), (-42, 0, 4), (-35, 4, -42)], 1.3, 1.3, (1, 4.5, 1)), (0, "ligament"))
     add(cord([dice.near((37, -4, 28), 1), (42, -11, 6), (39, -19, -12)], 1.7), (0, "ligament"))  # lateral collateral
     add(cord([(47, 6, 90), (44, 8, 28), (33, 14, -12)], 1.3, 1.5, (1, 5, 1)), (0, "ligament"))  # iliotibial band
     for side in (-1, 1):  # retinacula
-        add(
-            cord([(side * 19, 43, 32), (side * 34, 27, 30), (side * 40, 6, 28)], 0.8, 0.8, (1, 1, 14)),
-            (0, "septum", 0.9),
-        )
+        retinaculum = [(side * 19, 43, 32), (side * 34, 27, 30), (side * 40, 6, 28)]
+        add(cord(retinaculum, 0.8, 0.8, (1, 1, 14)), (0, "septum", 0.9))
 
 
 def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
@@ -282,11 +263,8 @@ def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
     flex, hinge = dice.u(0.0, 0.3), (-5.0, 24.6)
     femur, notch = (bend(s, -flex, hinge) for s in femur_shape(dice))
     tibia = tibia_shape(dice)
-    cap = bend(
-        ellipsoid(dice.near((1, 43, 34), 1.3), (dice.n(21, 1.2), dice.n(9.6, 0.7), dice.n(20.5, 1.3))),
-        -flex * 0.6,
-        hinge,
-    )
+    cap = ellipsoid(dice.near((1, 43, 34), 1.3), (dice.n(21, 1.2), dice.n(9.6, 0.7), dice.n(20.5, 1.3)))
+    cap = bend(cap, -flex * 0.6, hinge)
     patella = inside(cap, lambda x, y, z: (np.abs(x - 2) * np.float32(0.38) - y + np.float32(33.5)) * np.float32(0.93))
 
     # notch and joint line
@@ -315,19 +293,12 @@ def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
     ):
         scar = sheet(lo, hi, lambda x, m=middle, w=wave: m + w * np.cos(x * np.float32(0.115)), 0.5)
         add(inside(scar, bone, grow=-2), (0, "cortex", dice.u(0.1, 0.6)))
-    # fibula
-    add(
-        cord([dice.near((36, -19, -15), 1.5), (37, -19, -30), (36, -16, -120)], 9, 6),
-        (0, "cortex"),
-        (1.3, marrow, 1, MARROW),
-    )
+    fibula = cord([dice.near((36, -19, -15), 1.5), (37, -19, -30), (36, -16, -120)], 9, 6)
+    add(fibula, (0, "cortex"), (1.3, marrow, 1, MARROW))
     for _ in dice.few(4, 10):  # islands of red marrow
         bone, z = dice.pick((femur, 55), (femur, 90), (tibia, -45), (tibia, -80))
-        add(
-            inside(ellipsoid(dice.near((0, -2, z), 9), (dice.u(3, 11), dice.u(3, 10), dice.u(4, 14))), bone, grow=-2),
-            (0, dice.pick("red_marrow", "oedema"), dice.u(0.2, 0.9), MARROW),
-            soft=5,
-        )
+        island = inside(dice.blob((0, -2, z), 9, (3, 11), (3, 10), (4, 14)), bone, grow=-2)
+        add(island, (0, dice.pick("red_marrow", "oedema"), dice.u(0.2, 0.9), MARROW), soft=5)
     bone_oedema(dice, bruises(dice, other, acl, torn), femur, tibia, MARROW, add)
     if "defect" in other:
         cartilage_defect(dice, femur, bend(femur, 0, hinge), cart, MARROW, add)

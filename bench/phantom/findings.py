@@ -47,6 +47,10 @@ class Dice:
     def near(self, point, sd) -> tuple:
         return tuple(self.n(c, sd) for c in point)
 
+    def blob(self, point, sd, *radii) -> Shape:
+        """An ellipsoid near a point; radii: least and most of each."""
+        return ellipsoid(self.near(point, sd), [self.u(*radius) for radius in radii])
+
 
 @dataclass(frozen=True)
 class Meniscus:
@@ -137,12 +141,8 @@ def torn_acl(dice: Dice, origin, foot, add: Callable):
     at = dice.u(0.25, 0.65)
     middle = a + at * (b - a) + np.array([dice.n(0, 1), 0, -dice.u(0, 4)])
     if dice.p(0.9):  # oedema and blood between the fibres and around
-        add(
-            rod(a + 0.08 * (b - a), b, dice.u(6.5, 10.5), dice.u(6.5, 10.5)),
-            (0, "oedema", dice.u(0.5, 1), ("soft", 0.3)),
-            label="acl",
-            soft=3,
-        )
+        around = rod(a + 0.08 * (b - a), b, dice.u(6.5, 10.5), dice.u(6.5, 10.5))
+        add(around, (0, "oedema", dice.u(0.5, 1), ("soft", 0.3)), label="acl", soft=3)
     n = (b - a) / np.linalg.norm(b - a)
     torn = dice.pick("tear", "oedema", "synovium", weights=(0.3, 0.35, 0.35))
     if complete:
@@ -150,20 +150,11 @@ def torn_acl(dice: Dice, origin, foot, add: Callable):
         drop = np.array([0, dice.u(-2, 2), -dice.u(2, 8) * severity])
         add(cord(bow(a, middle - n * gap, drop / 2), 3.2, 2.2), (0, "acl", dice.u(0.4, 0.9)))
         add(cord(bow(middle + n * gap + drop, b, -drop / 2), 2.6, 4), (0, "acl", dice.u(0.3, 0.9)))
-        add(
-            rod(middle - n * gap, middle + n * gap + drop / 2, dice.u(2.6, 4)),
-            (0, torn, dice.u(0.5, 0.95), ("soft", 0.3)),
-            label="acl",
-            soft=1,
-        )
+        tear, bright = rod(middle - n * gap, middle + n * gap + drop / 2, dice.u(2.6, 4)), dice.u(0.5, 0.95)
     else:
         add(cord(bow(a, b, (0, 0, -dice.u(1, 5))), dice.u(2, 3.2), 4), (0, "acl", dice.u(0.4, 0.8)))
-        add(
-            rod(middle - n * dice.u(4, 7), middle + n * dice.u(4, 8), dice.u(2.2, 3.4)),
-            (0, torn, dice.u(0.4, 0.8), ("soft", 0.3)),
-            label="acl",
-            soft=1,
-        )
+        tear, bright = rod(middle - n * dice.u(4, 7), middle + n * dice.u(4, 8), dice.u(2.2, 3.4)), dice.u(0.4, 0.8)
+    add(tear, (0, torn, bright, ("soft", 0.3)), label="acl", soft=1)
 
 
 def torn_meniscus(dice: Dice, m: Meniscus, add: Callable):
@@ -180,51 +171,31 @@ def torn_meniscus(dice: Dice, m: Meniscus, add: Callable):
     spread = dice.u(0.5, 0.8) + 0.8 * severity
     add(m.tear(kind, angle, spread, thick, depth), (0, "tear", dice.u(0.85, 1)), label="meniscus", soft=0.3)
     if dice.p(0.75):  # a parameniscal cyst
-        add(
-            ellipsoid(m.at(angle, 1.2, 3), (dice.u(4, 8.5), dice.u(4, 8.5), dice.u(3.5, 7))),
-            (0, "fluid", 1),
-            label="meniscus",
-        )
+        cyst = ellipsoid(m.at(angle, 1.2, 3), (dice.u(4, 8.5), dice.u(4, 8.5), dice.u(3.5, 7)))
+        add(cyst, (0, "fluid", 1), label="meniscus")
 
 
 def joint_fluid(dice: Dice, effusion: bool, add: Callable):
     """A little in every knee; an effusion fills the recess above the patella and those beside the condyles."""
     thick, mark = dice.u(4, 5.4) if effusion else dice.u(1.5, 3.4), "abnormal" if effusion else None
-    add(
-        ellipsoid((dice.n(0, 3), dice.n(25, 1) + thick * 0.4, dice.u(52, 60)), (dice.u(16, 24), thick, dice.u(14, 24))),
-        (-1, "synovium", 0.8),
-        (0, "fluid", 1),
-        label=mark,
-    )
+    centre = dice.n(0, 3), dice.n(25, 1) + thick * 0.4, dice.u(52, 60)
+    recess = ellipsoid(centre, (dice.u(16, 24), thick, dice.u(14, 24)))
+    add(recess, (-1, "synovium", 0.8), (0, "fluid", 1), label=mark)
     for side in (-1, 1):
         if dice.p(0.65):
             t = max(min(thick, 4.5) * dice.u(0.5, 1), 1.4)
-            add(
-                ellipsoid(dice.near((side * 35, 8, 34), 2), (t, dice.u(9, 14), dice.u(8, 18))),
-                (-0.8, "synovium", 0.8),
-                (0, "fluid", 1),
-                label=mark,
-            )
+            pool = ellipsoid(dice.near((side * 35, 8, 34), 2), (t, dice.u(9, 14), dice.u(8, 18)))
+            add(pool, (-0.8, "synovium", 0.8), (0, "fluid", 1), label=mark)
 
 
 def strained_muscle(dice: Dice, muscle, add: Callable):
     """Swelling in the muscles of half of the knees, whatever else they have: as bright as a finding."""
     if dice.p(0.5):
         for _ in dice.few(1, 3):
-            places = (
-                (-34, 8, 70),
-                (34, 6, 75),
-                (28, -33, 60),
-                (-23, -40, 55),
-                (-21, -44, -50),
-                (21, -44, -50),
-                (6, -31, -70),
-            )
-            add(
-                ellipsoid(dice.near(dice.pick(*places), 5), (dice.u(5, 11), dice.u(5, 11), dice.u(8, 22))),
-                (0, "oedema", dice.u(0.4, 0.9), muscle),
-                soft=4,
-            )
+            upper = ((-34, 8, 70), (34, 6, 75), (28, -33, 60), (-23, -40, 55))
+            lower = ((-21, -44, -50), (21, -44, -50), (6, -31, -70))
+            swelling = dice.blob(dice.pick(*upper, *lower), 5, (5, 11), (5, 11), (8, 22))
+            add(swelling, (0, "oedema", dice.u(0.4, 0.9), muscle), soft=4)
 
 
 def popliteal_cyst(dice: Dice, cyst: bool, add: Callable):
@@ -232,26 +203,16 @@ def popliteal_cyst(dice: Dice, cyst: bool, add: Callable):
     knees."""
     r = dice.u(4.2, 6.5) if cyst else dice.u(1.0, 2.8)
     c = dice.near((-24, -42, -2), 3)
-    add(
-        union(
-            ellipsoid(c, (r, r * dice.u(0.7, 1.1), r * dice.u(1.3, 2.2))), rod(c, (-16, -30, 12), r * 0.35), smooth=4
-        ),
-        (-0.9, "septum"),
-        (0, "fluid", 1),
-        label="abnormal" if cyst else None,
-    )
+    sac, neck = ellipsoid(c, (r, r * dice.u(0.7, 1.1), r * dice.u(1.3, 2.2))), rod(c, (-16, -30, 12), r * 0.35)
+    add(union(sac, neck, smooth=4), (-0.9, "septum"), (0, "fluid", 1), label="abnormal" if cyst else None)
 
 
 def bone_oedema(dice: Dice, places: list, femur: Shape, tibia: Shape, bone, add: Callable):
     """Bruises under the joint surface: bright where fat is suppressed. `places`: ("femur" or "tibia", centre)."""
     for name, c in places:
         home = femur if name == "femur" else tibia
-        add(
-            inside(ellipsoid(dice.near(c, 2), (dice.u(9, 14), dice.u(9, 14), dice.u(8, 13))), home, grow=-1.2),
-            (0, "oedema", dice.u(0.75, 1), bone),
-            label="abnormal",
-            soft=4,
-        )
+        bruise = inside(dice.blob(c, 2, (9, 14), (9, 14), (8, 13)), home, grow=-1.2)
+        add(bruise, (0, "oedema", dice.u(0.75, 1), bone), label="abnormal", soft=4)
 
 
 def bruises(dice: Dice, other: set[str], acl: bool, torn: set[int]) -> list:
@@ -262,11 +223,8 @@ def bruises(dice: Dice, other: set[str], acl: bool, torn: set[int]) -> list:
     if "oedema" in other:
         for _ in dice.few(1, 2):
             x = dice.pick(-1, 1) * 22
-            places.append(
-                dice.pick(
-                    ("femur", (x, dice.u(-16, 14), dice.u(12, 22))), ("tibia", (x, dice.u(-18, 8), dice.u(-14, -6)))
-                )
-            )
+            femur, tibia = (x, dice.u(-16, 14), dice.u(12, 22)), (x, dice.u(-18, 8), dice.u(-14, -6))
+            places.append(dice.pick(("femur", femur), ("tibia", tibia)))
     if acl and dice.p(0.75):
         places += [("femur", (22, dice.u(0, 10), dice.u(10, 16))), ("tibia", (22, dice.u(-18, -10), dice.u(-12, -7)))]
     return places + [("tibia", ((2 * side - 1) * 24, dice.u(-16, 4), dice.u(-10, -6))) for side in torn if dice.p(0.45)]
@@ -276,14 +234,7 @@ def cartilage_defect(dice: Dice, femur: Shape, bent: Shape, cart: float, bone, a
     """A hole in the cartilage of a condyle that fluid fills, and a reaction of the bone beneath."""
     side, a = dice.pick(-1, 1), dice.u(-0.6, 0.5)
     c = (side * dice.n(21, 2), -6 + 27 * np.sin(a), 25 - 21 * np.cos(a))
-    add(
-        inside(ellipsoid(c, (dice.u(7, 11), dice.u(7, 13), 7)), bent, grow=cart),
-        (0, "fluid", 1, None, lambda x, y, z: -femur.distance(x, y, z) - 1),
-        label="abnormal",
-    )
-    add(
-        inside(ellipsoid(c, (10, 10, 9)), femur, grow=-0.5),
-        (0, "oedema", dice.u(0.6, 1), bone),
-        label="abnormal",
-        soft=3,
-    )
+    hole = inside(ellipsoid(c, (dice.u(7, 11), dice.u(7, 13), 7)), bent, grow=cart)
+    add(hole, (0, "fluid", 1, None, lambda x, y, z: -femur.distance(x, y, z) - 1), label="abnormal")
+    reaction = inside(ellipsoid(c, (10, 10, 9)), femur, grow=-0.5)
+    add(reaction, (0, "oedema", dice.u(0.6, 1), bone), label="abnormal", soft=3)
