@@ -128,20 +128,12 @@ def diagnose(
     scale = Scale(channels).to(device).measure(encoder, store, exams, down.dtype) if down.standardise else None
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), scale).to(device)
     judging = replace(down, clips=down.tune_clips)
-    fitted = fit(
-        model,
-        FeatureClips(views, config.clip),
-        truth[mapped],
-        learnt,
-        lambda m: predict(m, held, judged, config.clip, judging, seed),
-        truth[tune],
-        down,
-        seed,
-        loss,
-        sampling,
-        progress,
-        resume,
-    )
+
+    def judge(m: ClipModel) -> torch.Tensor:
+        return predict(m, held, judged, config.clip, judging, seed)
+
+    clips, loop = FeatureClips(views, config.clip), (down, seed, loss, sampling, progress, resume)
+    fitted = fit(model, clips, truth[mapped], learnt, judge, truth[tune], *loop)
     fitted.spent += views.saved_seconds + held.saved_seconds
     return fitted, predict(fitted.model, held, judged, config.clip, down, seed)
 
@@ -168,20 +160,12 @@ def finetune(
     model = ClipModel(encoder, new_head(down, channels, truth.shape[1], seed), pace=pace).to(device)
     clips = FrameClips(store, config.clip, clip_warp(config.clip, store.data.shape[-1], device))
     judging = replace(down, clips=down.tune_clips)
-    fitted = fit(
-        model,
-        clips,
-        truth,
-        exams,
-        lambda m: predict(m, store, tune, config.clip, judging, seed),
-        truth[tune],
-        down,
-        seed,
-        loss,
-        sampling,
-        progress,
-        resume,
-    )
+
+    def judge(m: ClipModel) -> torch.Tensor:
+        return predict(m, store, tune, config.clip, judging, seed)
+
+    loop = (down, seed, loss, sampling, progress, resume)
+    fitted = fit(model, clips, truth, exams, judge, truth[tune], *loop)
     return fitted, predict(fitted.model, store, tune, config.clip, down, seed)
 
 
