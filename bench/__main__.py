@@ -35,6 +35,7 @@ VERBS = {  # verb -> what it does; its module in cli/ has add_arguments(parser) 
     "report": "one page with every table and plot of stored runs: report.html",
     "explain": "where the models of stored runs look: pictures, or scored against lesions",
     "predict": "exams from files to scores, by the stored runs of a method's planes",
+    "convert": "DICOM, NIfTI or KneeMRI into MRNet's layout, checked by the doctor at the end",
     "doctor": "check a folder of exams: exit 0 clean, 1 with warnings, 2 unusable",
     "speed": "time the data path, the encoder and the downstream part beside their opponents",
     "gpu": "all that can only be tried on a GPU, in one go: exit 0 passed, 1 where a part failed",
@@ -51,6 +52,10 @@ EXAMPLES = {  # verb -> the words of two calls
     "report": ("", "sslm supervised --to page"),
     "explain": ("runs/DATASET/cpu-clean/RUN 0001", "runs/DATASET/cpu-clean --score"),
     "predict": ("runs/DATASET/cpu-clean/RUN 0001.npy", "runs/DATASET/cpu-clean/RUN DATA/valid/sagittal --json"),
+    "convert": (
+        "SRC DST --from dicom --labels labels.csv",
+        "SRC DST --from nifti --labels labels.csv --planes sagittal",
+    ),
     "doctor": ("DATA", "DATA --json"),
     "speed": ("--quick", "--groups data --save before"),
     "gpu": ("", "--device cpu --quick"),

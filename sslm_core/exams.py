@@ -1,9 +1,8 @@
 """Exams on disk -> ExamSet. The only place that knows MRNet's layout, and the only one that opens volumes.
 
-    DATA/{train,valid}/PLANE/ID.npy     uint8 [T, H, W]; the folders are the planes
-    DATA/{train,valid}-LABEL.csv        rows `ID,0|1`, no header; the file names are the labels
-
-kneemri.py knows the other layout.
+DATA/{train,valid}/PLANE/ID.npy     uint8 [T, H, W]; the folders are the planes
+DATA/{train,valid}-LABEL.csv        rows `ID,0|1`, no header; the file names are the labels
+DATA/tune.csv                       optional: ids of train exams that are held out to choose by, one a line
 """
 
 import hashlib
@@ -17,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
-from .pickled import Refused, read_array
-from .reading import LARGEST, LARGEST_TABLE, check_folder, listed, opened
+from .reading import LARGEST, LARGEST_TABLE, check_folder, inside, listed, opened
 
 SPLITS = ("train", "valid")
+TUNE = "tune.csv"
 # names of rows over all planes: how these are weighted
 ENSEMBLES = {"ensemble": "log-odds", "ensemble-logistic": "logistic"}
 MACRO = "macro"  # over all labels
@@ -51,7 +50,6 @@ class ExamSet:
     labels: tuple[str, ...]
     truth: np.ndarray
     shapes: np.ndarray
-    files: tuple[str, ...] = ()  # below root, where they do not follow from split, plane and id
     held: np.ndarray | None = None  # bool [E]: train exams that the data set itself holds out to choose by
     strays: tuple[str, ...] = ()  # folders that were taken for no plane
 
@@ -59,8 +57,6 @@ class ExamSet:
         return len(self.ids)
 
     def path(self, plane: str, exam: int) -> Path:
-        if self.files:
-            return self.root / self.files[exam]
         return self.root / self.split / plane / f"{self.ids[exam]}.npy"
 
     def frames(self, plane: str) -> np.ndarray:
@@ -74,7 +70,6 @@ class ExamSet:
             ids=tuple(self.ids[e] for e in exams),
             truth=self.truth[exams],
             shapes=self.shapes[:, exams],
-            files=tuple(self.files[e] for e in exams) if self.files else (),
             held=None if self.held is None else self.held[exams],
         )
 
@@ -83,13 +78,10 @@ class ExamSet:
 
 
 def volume_shape(path: Path) -> tuple[int, int, int]:
-    """T, H, W of one volume: of a .npy file from its header, checked against the file's size; a .pck file is read
-    whole.
+    """T, H, W of one volume, from the header of its .npy file, checked against the file's size.
 
-    Raises UserError, naming the file, for whatever is not a whole uint8 [T >= 1, H, W] (of a .pck file: integers).
+    Raises UserError, naming the file, for whatever is not a whole uint8 [T >= 1, H, W].
     """
-    if path.suffix == ".pck":
-        return _unpickled(path).shape
     try:
         with opened(path, LARGEST) as file:
             size = file.seek(0, 2)
@@ -122,42 +114,11 @@ def volume_shape(path: Path) -> tuple[int, int, int]:
 
 def read_volume(path: Path) -> np.ndarray:
     """One volume, uint8 [T, H, W]. Raises UserError as `volume_shape` does."""
-    volume = open_volume(path)
-    return by_own_range(volume) if path.suffix == ".pck" else volume
-
-
-def open_volume(path: Path) -> np.ndarray:
-    """One volume as it is stored: uint8 [T, H, W], of a .pck file integers of any kind. Raises UserError as
-    `volume_shape` does."""
-    if path.suffix == ".pck":
-        return _unpickled(path)
     volume_shape(path)
     try:
         return np.load(path, allow_pickle=False)
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read ({error}); fetch or export it again") from None
-
-
-def by_own_range(volume: np.ndarray) -> np.ndarray:
-    """Integers [T, H, W] -> uint8 [T, H, W]: each frame stretched from its own least and greatest value to 0..255."""
-    scaled = np.zeros(volume.shape, np.uint8)
-    for frame, out in zip(volume, scaled):
-        low, high = float(frame.min()), float(frame.max())
-        if high > low:
-            out[:] = np.rint((frame.astype(np.float64) - low) * (255 / (high - low)))
-    return scaled
-
-
-def _unpickled(path: Path) -> np.ndarray:
-    try:
-        with opened(path, LARGEST) as file:
-            volume = read_array(file.read())
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except (Refused, OSError, MemoryError) as error:
-        raise UserError(f"{path}: {error or 'too large for the memory'}") from None
-    _check_axes(path, volume.shape)
-    return volume
 
 
 def _missing(path: Path) -> UserError:
@@ -297,26 +258,44 @@ def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, i
     )
 
 
+def read_tune(root: Path, ids: Sequence[str]) -> np.ndarray | None:
+    """Which of the train exams `ids` DATA/tune.csv holds out to choose by: bool [E]; None where there is no such file.
+    Raises UserError."""
+    path = root / TUNE
+    if not path.exists() and not path.is_symlink():
+        return None
+    if path.is_symlink():
+        inside(root, path)
+    known, held = set(ids), set()
+    for number, line in enumerate(read_table(path).splitlines(), 1):
+        name = line.strip().rstrip(",").removeprefix('"').removesuffix('"')
+        if not name:
+            continue
+        if name not in known:
+            raise UserError(f"{path}:{number}: {name[:60]!r} is no exam of train; write one id of train on each line")
+        held.add(name)
+    if not 0 < len(held) < len(ids):
+        raise UserError(
+            f"{path}: holds out {len(held)} of {len(ids)} train exams; name some of them, or remove the file"
+        )
+    return np.array([name in held for name in ids])
+
+
 def read_exams(
     root: Path | str, shape: Callable[[Path], tuple[int, int, int]] = volume_shape
 ) -> tuple[ExamSet, ExamSet]:
-    """(train, reported) of a folder in MRNet's or KneeMRI's layout. Raises UserError for whatever could not be trained
-    or scored on.
+    """(train, reported) of a folder in MRNet's layout. Raises UserError for whatever could not be trained or scored on.
 
     shape: for who has looked at the volumes before.
     """
-    from . import kneemri  # here, because it imports this module
-
     root = Path(root)
     check_folder(root)
-    if not (root / "train").exists() and not kneemri.recognised(root):
+    if not (root / "train").exists():
         for entry in listed(root, root):
-            if entry.is_dir() and ((Path(entry.path) / "train").is_dir() or kneemri.recognised(Path(entry.path))):
+            if entry.is_dir() and (Path(entry.path) / "train").is_dir():
                 raise UserError(f"{root}: the data set lies one folder deeper; name {entry.path}")
-    if kneemri.recognised(root):
-        train, reported = kneemri.read_folders(root, shape)
-    else:
-        train, reported = (read_split(root, split, shape) for split in SPLITS)
+    train, reported = (read_split(root, split, shape) for split in SPLITS)
+    train = replace(train, held=read_tune(root, train.ids))
     for what, a, b in (("planes", train.planes, reported.planes), ("labels", train.labels, reported.labels)):
         if a != b:
             raise UserError(
@@ -325,7 +304,7 @@ def read_exams(
     for exams in (train, reported):
         for label, positives in zip(exams.labels, exams.truth.sum(0)):
             if positives in (0, len(exams)):
-                csv = root / (kneemri.TABLE if exams.files else f"{exams.split}-{label}.csv")
+                csv = root / f"{exams.split}-{label}.csv"
                 raise UserError(
                     f"{csv}: every {exams.split} exam is {int(positives > 0)} in {label}; "
                     "a label needs exams of both classes, or take it out"

@@ -25,7 +25,11 @@ MAY = {
     },
 }
 
-ALSO = {"bench/speed/opponents.py": {"kornia", "monai"}}  # what speed is measured against
+ALSO = {
+    "bench/speed/opponents.py": {"kornia", "monai"},  # what speed is measured against
+    "bench/data/importers/dicom.py": {"pydicom"},
+    "bench/data/importers/nifti.py": {"nibabel"},
+}
 
 
 def imports(path: Path) -> set[str]:

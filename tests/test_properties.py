@@ -15,13 +15,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bench.data.importers.kneemri import by_own_range, read_plain
+from bench.data.importers.pickled import Refused, read_array
 from bench.stats import intervals, metrics
 from sslm_core.clips import ClipConfig, sample_clips
 from sslm_core.errors import UserError
-from sslm_core.exams import by_own_range, joint, minority, read_labels, read_volume, stratified, volume_shape
+from sslm_core.exams import joint, minority, read_labels, read_volume, stratified, volume_shape
 from sslm_core.frames import resize
 from sslm_core.jigsaw import permutation_set
-from sslm_core.pickled import Refused, read_array
 from sslm_core.seeds import generator
 from sslm_core.warp import Warp
 from tests.tools.mutate import mutate
@@ -83,9 +84,9 @@ def test_no_other_pickle_is_read(value, protocol):
 @given(st.binary(max_size=200))
 @example(b"")
 def test_bytes_of_any_kind_are_refused_in_one_line(content):
-    for suffix in (".npy", ".pck"):
+    for suffix, read in ((".npy", read_volume), (".pck", read_plain)):
         with file_of(content, suffix) as file, pytest.raises(UserError) as caught:
-            read_volume(Path(file.name))
+            read(Path(file.name))
         assert file.name in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from ..machine import cores
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", type=Path, metavar="DATA", help="a folder in MRNet's or KneeMRI's layout; nothing is written into it"
+        "data", type=Path, metavar="DATA", help="a folder in MRNet's layout; nothing is written into it"
     )
     parser.add_argument("--json", action="store_true", help="all findings and figures as one JSON object")
     parser.add_argument("--workers", type=whole("--workers"), help="threads that read (default: two a core)")

@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """What whoever runs cells takes."""
     parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
-    parser.add_argument(
-        "--data", type=Path, help="a folder in MRNet's or KneeMRI's layout (default: the embedded data set)"
-    )
+    parser.add_argument("--data", type=Path, help="a folder in MRNet's layout (default: the embedded data set)")
     parser.add_argument("--methods", help="comma-separated (default: the preset's)")
     parser.add_argument("--planes", help="comma-separated (default: the preset's)")
     parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")

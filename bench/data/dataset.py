@@ -13,6 +13,7 @@ from ..config.data import DataConfig
 from ..config.options import check_writable
 from ..config.presets import Preset
 from ..phantom import folder, marks
+from .importers.shared import refuse_foreign
 from .subset import labelled
 
 EMBEDDED = Path("data")  # under the working folder
@@ -82,11 +83,12 @@ class Dataset:
 def open_dataset(
     root: Path, name: str, preset: Preset, known_digest: str | None = None, protocol: str = PROTOCOLS[0]
 ) -> Dataset:
-    """Read and check a folder in MRNet's or KneeMRI's layout, take no more exams than the preset's budget, split train
+    """Read and check a folder in MRNet's layout, take no more exams than the preset's budget, split train
     into fit and tune: as the data set itself does, else by exam, stratified.
 
     Under `as-published` all of train is fit, and tune is the reported set.
     """
+    refuse_foreign(root)
     train, reported = read_exams(root)
     if preset.data.exams > len(train):
         raise UserError(
@@ -109,7 +111,7 @@ def open_dataset(
         text.append(f"folders without a volume, ignored: {len(strays)}, as {strays[0]}")
     if protocol == "as-published":
         fit, tune = np.arange(len(train)), len(train) + np.arange(len(reported))
-    elif train.held is not None:  # the data set has a split of its own
+    elif train.held is not None:  # tune.csv
         fit, tune = np.flatnonzero(~train.held), np.flatnonzero(train.held)
     else:
         count = round(preset.tune * len(train))

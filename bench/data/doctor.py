@@ -1,7 +1,7 @@
 """What a folder of exams holds, and all that is wrong with it, before a run is started on it."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sslm_core import kneemri
 from sslm_core.errors import UserError
-from sslm_core.exams import SPLITS, likely, plane_folders, read_exams, read_labels
+from sslm_core.exams import SPLITS, TUNE, likely, plane_folders, read_exams, read_labels, read_tune
 from sslm_core.reading import check_folder, listed
 
 from ..stats.intervals import shifted
 from .doctor_volumes import look, looks
+from .importers.shared import MANIFEST, refuse_foreign
 
 CLEAN, WARNINGS, UNUSABLE = range(3)  # exit codes
 FEW = 10  # exams of a class below which its figures say next to nothing
@@ -44,7 +44,6 @@ class Part:
 class Report:
     def __init__(self, root: Path):
         self.root, self.parts, self.looks = root, [], {}
-        self.layout = "KneeMRI" if kneemri.recognised(root) else "MRNet"
         self.found: list[dict] = []
 
     def add(self, level: str, kind: str, text: str) -> None:
@@ -63,10 +62,11 @@ class Report:
 
 
 def diagnose(root: Path, workers: int, quiet: bool = False) -> Report:
-    """Everything that is to be said of `root`. Raises UserError where it is no folder."""
+    """Everything that is to be said of `root`. Raises UserError where it is no folder, or one that `convert` reads."""
     check_folder(root)
+    refuse_foreign(root)
     report = Report(root)
-    (survey_kneemri if report.layout == "KneeMRI" else survey_mrnet)(report)
+    survey(report)
     paths = [path for part in report.parts for volumes in part.volumes.values() for path in volumes.values()]
     bar = tqdm(looks(paths, workers), "volumes", len(paths), unit="file", disable=True if quiet else None)
     report.looks = {seen.path: seen for seen in bar}
@@ -92,8 +92,8 @@ def tried(report: Report, kind: str, work, *arguments, default):
     return default
 
 
-def survey_mrnet(report: Report) -> None:
-    root, expected = report.root, set(SPLITS)
+def survey(report: Report) -> None:
+    root, expected = report.root, {*SPLITS, TUNE, MANIFEST}
     top = tried(report, "layout", listed, root, root, default=[])
     for split in SPLITS:
         part = Part(split)
@@ -116,36 +116,11 @@ def survey_mrnet(report: Report) -> None:
         for plane, volumes in part.volumes.items():
             cause = partial(likely, folder=root / split / plane)
             compare(report, f"{root / split / plane}", known, volumes.keys(), f"{split}-*.csv", ".npy", cause)
+    ids = report.parts[0].table()[0]
+    held = tried(report, "labels", read_tune, root, ids, default=None) if ids else None
+    if held is not None:
+        report.add("note", "tune", f"{TUNE}: {held.sum()} of {len(ids)} train exams are held out to choose by")
     strays(report, [entry.name for entry in top if entry.name not in expected], "")
-
-
-def survey_kneemri(report: Report) -> None:
-    root = report.root
-    diagnoses = tried(report, "labels", kneemri.read_diagnoses, root / kneemri.TABLE, default={})
-    top = tried(report, "layout", listed, root, root, default=[])
-    for name, folders in kneemri.FOLDERS.items():
-        part = Part(name, {kneemri.LABEL: {}}, {kneemri.PLANE: {}})
-        for folder in folders:
-            part.volumes[kneemri.PLANE] |= volumes_of(report, root / folder, ".pck") if (root / folder).is_dir() else {}
-        part.truth[kneemri.LABEL] = {
-            v: int(diagnoses[f"{v}.pck"] > 0) for v in part.volumes[kneemri.PLANE] if f"{v}.pck" in diagnoses
-        }
-        report.parts.append(part)
-    found = {f"{v}.pck" for part in report.parts for v in part.volumes[kneemri.PLANE]}
-    compare(report, f"{root}/vol??", diagnoses.keys(), found, kneemri.TABLE, "", lambda *_: kneemri.elsewhere(root))
-    where = defaultdict(set)
-    for part in report.parts:
-        for name in part.volumes[kneemri.PLANE]:
-            where[name.split("-")[0]].add(part.name)
-    if shared := sorted(name for name, parts in where.items() if len(parts) > 1):
-        report.warn(
-            "leakage",
-            f"{root}: {some(shared)} has series in more than one of {', '.join(kneemri.FOLDERS)}: "
-            "figures on the reported exams flatter",
-        )
-    grades = Counter(diagnoses.values())
-    report.add("note", "labels", f"diagnoses: {grades[0]} intact, {grades[1]} partial, {grades[2]} complete")
-    strays(report, [e.name for e in top if e.name not in {kneemri.TABLE, *sum(kneemri.FOLDERS.values(), ())}], "")
 
 
 def volumes_of(report: Report, folder: Path, suffix: str) -> dict[str, Path]:
@@ -188,8 +163,6 @@ def check_volumes(report: Report) -> None:
         elif seen.high - seen.low < FLAT:
             text = f"{path}: values {seen.low} to {seen.high} only"
             report.warn("range", f"{text}: scaled to 0..1 before it was saved as integers?")
-        elif report.layout == "KneeMRI" and not 0 <= seen.low <= seen.high < 1 << 12:
-            report.warn("range", f"{path}: values {seen.low} to {seen.high}, expected 12 bits (0..4095)")
 
 
 def check_axes(report: Report) -> None:

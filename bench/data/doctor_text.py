@@ -43,13 +43,13 @@ def as_json(report) -> str:
     }
     verdict = {"exit": report.code, "verdict": WORDS[report.code]}
     figures = {"labels": labels, "joint": joint(report), "planes": planes(report)}
-    told = {"data": str(report.root), "layout": report.layout} | verdict | figures | {"findings": report.found}
+    told = {"data": str(report.root)} | verdict | figures | {"findings": report.found}
     return json.dumps(told, indent=1)
 
 
 def as_text(report) -> str:
     parts = [part.name for part in report.parts]
-    lines = [f"{report.root}: {report.layout}'s layout", ""]
+    lines = [f"{report.root}: MRNet's layout", ""]
     labels = list(dict.fromkeys(label for part in report.parts for label in part.truth))
     rows = []
     for label in labels:

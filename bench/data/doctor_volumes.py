@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sslm_core.errors import UserError
-from sslm_core.exams import open_volume
+from sslm_core.exams import read_volume
 
 SAMPLE = 64  # voxels of each volume behind the quantiles
 
@@ -31,7 +31,7 @@ class Look:
 
 def look(path: Path) -> Look:
     try:
-        volume = open_volume(path)
+        volume = read_volume(path)
         code = hashlib.sha256(repr((volume.shape, volume.dtype.str)).encode())
         code.update(np.ascontiguousarray(volume).data)
         where = np.random.default_rng(0).integers(0, volume.size, SAMPLE)

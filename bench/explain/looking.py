@@ -83,7 +83,7 @@ def pictures(asking: Asking, folder: Path, found: Stored, words: list[str], to: 
 
 
 def is_volume(word: str) -> bool:
-    return word.endswith((".npy", ".pck")) or Path(word).is_file()
+    return word.endswith(".npy") or Path(word).is_file()
 
 
 def picture_path(to: Path | None, folder: Path, exam: str, label: str) -> Path:

@@ -26,7 +26,7 @@ from . import sheets
 
 NOTE = "No medical device, and no diagnosis: a figure of research."
 ENSEMBLE = next(iter(ENSEMBLES))
-SUFFIXES = (".npy", ".pck")
+SUFFIX = ".npy"
 
 
 def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tuple[str, dict[str, Path]]]:
@@ -44,10 +44,10 @@ def exams_of(paths: list[Path], plane: str, planes: tuple[str, ...]) -> list[tup
             files = {(path.stem, plane): path}
         else:
             inside = {Path(entry.path) for entry in listed(path, path)}
-            volumes = [one for one in inside if one.suffix in SUFFIXES and one.stem in planes]
+            volumes = [one for one in inside if one.suffix == SUFFIX and one.stem in planes]
             files = {(path.resolve().name, one.stem): one for one in volumes}
             for folder in sorted(one for one in inside if one.is_dir() and one.name in planes):
-                volumes = [Path(e.path) for e in listed(path, folder) if Path(e.name).suffix in SUFFIXES]
+                volumes = [Path(e.path) for e in listed(path, folder) if Path(e.name).suffix == SUFFIX]
                 files |= {(one.stem, folder.name): one for one in volumes}
         if not files:
             need = "it needs PLANE.npy of one exam, or PLANE/ID.npy of some"

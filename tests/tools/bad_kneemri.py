@@ -123,6 +123,6 @@ CASES = {
     two_axes: ("329657-2.pck", "three axes"),
     no_frames: ("329657-2.pck", "no frame"),
     truncated: ("329657-2.pck", "truncated"),
-    one_class: ("metadata.csv", "both classes"),
+    one_class: ("train-acl.csv", "both classes"),
     leads_out: ("329657-2.pck", "leads out of"),
 }

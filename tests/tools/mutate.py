@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.data.importers.kneemri import read, read_diagnoses
 from sslm_core.errors import UserError
 from sslm_core.exams import read_labels, read_volume, volume_shape
-from sslm_core.kneemri import read_diagnoses
 
 ROOM = 1 << 30  # bytes that the readers may take beside what the process has: no input is larger than 64 kB
 FORBIDDEN = (
@@ -132,6 +132,9 @@ def promised(path: Path) -> None:
         assert rows and all(
             value in (0, 1, 2) and "/" not in name and name.isprintable() for name, value in rows.items()
         )
+    elif path.suffix == ".pck":
+        volume = read(path)
+        assert volume.dtype == np.uint8 and volume.ndim == 3 and volume.size
     else:
         volume = read_volume(path)
         assert volume.dtype == np.uint8 and volume.ndim == 3 and volume.size and volume.shape == volume_shape(path)

@@ -2,8 +2,6 @@
 unusable."""
 
 import json
-import os
-import pickle
 
 import numpy as np
 import pytest
@@ -15,8 +13,6 @@ from sslm_core.errors import UserError
 from sslm_core.exams import read_exams
 from tests.conftest import write_exams
 from tests.tools.bad_exams import CASES, archive, no_folder, volume
-from tests.tools.bad_kneemri import CASES as KNEE_CASES
-from tests.tools.bad_kneemri import first, hostile, write_kneemri
 from tests.tools.tiny import TINY
 
 
@@ -140,35 +136,6 @@ def test_what_a_run_refuses_is_unusable(fresh_exams, capsys, damage):
     assert ("unusable" in out) == (damage not in (no_folder, archive))
 
 
-@pytest.mark.parametrize("damage", KNEE_CASES, ids=lambda f: f.__name__)
-def test_what_a_run_on_kneemri_refuses_is_unusable(tmp_path, capsys, damage):
-    root = write_kneemri(tmp_path / "knees")
-    damage(root)
-    code, out = doctor(root, capsys)
-    assert code == 2 and KNEE_CASES[damage][0].split(":")[0] in out and "unusable" in out
-    assert not (root / "here").exists()
-
-
-def test_kneemri_is_told_of_as_it_is_stored(tmp_path, capsys):
-    root = write_kneemri(tmp_path / "knees", each=9)
-    code, out = doctor(root, capsys)
-    assert code == 1 and "KneeMRI's layout" in out and "diagnoses: 30 intact, 30 partial, 30 complete" in out
-    stored = [
-        pickle.loads(path.read_bytes()) for folder in ("vol01", "vol02") for path in (root / folder).glob("*.pck")
-    ]
-    row = next(line for line in out.splitlines() if line.startswith("test "))
-    assert "18" in row and f"{min(v.min() for v in stored)} to {max(v.max() for v in stored)}" in row
-
-
-def test_one_exam_in_two_parts_of_kneemri_is_leakage(tmp_path, capsys):
-    root = write_kneemri(tmp_path / "knees")
-    other = min((root / "vol01").glob("*.pck"))
-    moved = other.with_name(f"{first(root).stem.split('-')[0]}-99.pck")
-    other.rename(moved)
-    change(root / "metadata.csv", other.name, moved.name)
-    assert ("warning", "leakage") in findings(root, capsys)[1]
-
-
 def test_every_error_is_told_of_not_the_first_alone(fresh_exams, capsys):
     for exam in ("0001", "0004"):
         volume(fresh_exams).with_stem(exam).write_bytes(b"junk")
@@ -189,11 +156,12 @@ def test_a_hostile_name_is_written_out(fresh_exams, capsys):
     assert "\x1b" not in err and err.count("\n") == 1
 
 
-def test_pickles_are_never_run(tmp_path, capsys):
-    root = write_kneemri(tmp_path / "knees")
-    hostile(root)
-    code, out = doctor(root, capsys)
-    assert code == 2 and "asks for posix.system" in out and not os.path.exists(root / "here")
+def test_exams_held_out_to_choose_by_are_told_of(exams, capsys):
+    (exams / "tune.csv").write_text("0001\n0002\n")
+    assert "note: tune.csv: 2 of 80 train exams" in doctor(exams, capsys)[1]
+    (exams / "tune.csv").write_text("0001\nelse\n")
+    code, out = doctor(exams, capsys)
+    assert code == 2 and "tune.csv:2: 'else' is no exam of train" in out
 
 
 def test_order_is_told_from_chance():

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pytest
 
-from sslm_core.pickled import Refused, read_array
+from bench.data.importers.pickled import Refused, read_array
 from tests.tools.calls import Calls
 
 VOLUME = np.arange(24).reshape(2, 3, 4)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import printable
+from sslm_core.errors import printable
 
 MOST_OPCODES = 500  # an array takes about 50
 
