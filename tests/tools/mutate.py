@@ -1,13 +1,15 @@
 """Damaged files by the thousand through the readers: `python tests/tools/mutate.py --count 100000`.
 
-Each is a good .npy, csv, metadata.csv or pickle with bytes changed, cut, doubled, moved, or an opcode put in. A reader
-may return what the format promises or raise UserError, in one line; anything else is a finding. Nothing may be run (an
-audit hook watches for imports, calls of the system, files opened for writing) and memory is bounded (an address limit,
-under which an allocation on a damaged header's word fails).
+Each is a good .npy, csv, metadata.csv, table of labels, pickle, DICOM or NIfTI file, its bytes changed, cut, doubled,
+moved, or an opcode put in. A reader may return what the format promises or raise UserError, in one line; anything else
+is a finding. Nothing may be run (an audit hook watches for imports, calls of the system, files opened for writing) and
+memory is bounded (an address limit, under which an allocation on a damaged header's word fails).
 """
 
 import argparse
 import collections
+import contextlib
+import gzip
 import pickle
 import random
 import resource
@@ -16,11 +18,13 @@ import tempfile
 import time
 import traceback
 import unicodedata  # noqa: F401 - Python loads it when it first parses a letter outside of ASCII
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 from bench.data.importers.kneemri import read, read_diagnoses
+from bench.data.importers.shared import Options, found_in, read_label_table
 from sslm_core.errors import UserError
 from sslm_core.exams import read_labels, read_volume, volume_shape
 
@@ -86,9 +90,29 @@ def good(draw: random.Random) -> dict[str, list[bytes]]:
     pickles = [pickle.dumps(array, p) for array in (volume, volume.astype(">i2"), volume[:, ::2]) for p in range(6)]
     pickles += [content.replace(b"numpy._core", b"numpy.core") for content in pickles[:4]]
     labels = [b"".join(b"%04d,%d\n" % (e, e % 2) for e in range(12)), b"\xef\xbb\xbf0001,1\r\n0002,0\r\n"]
+    wide = [b"name,acl,patient\n" + b"".join(b"%04d,%d,p%d\n" % (e, e % 2, e) for e in range(9)), b"a;0;1\nb;1;0\n"]
     head = b"examId,seriesNo,aclDiagnosis,kneeLR,volumeFilename\n"
     tables = [head + b"".join(b'%d,%d,%d,1,"%d-%d.pck"\n' % (e, 4, e % 3, e, 4) for e in range(9))]
-    return {".npy": arrays, ".pck": pickles, ".csv": labels, ".table": tables}
+    return {".npy": arrays, ".pck": pickles, ".csv": labels, ".table": tables, ".labels": wide, **scanned()}
+
+
+def scanned() -> dict[str, list[bytes]]:
+    """DICOM and NIfTI files, as far as their readers are installed."""
+    files = {}
+    with contextlib.suppress(ModuleNotFoundError):
+        import pydicom
+
+        real = Path(pydicom.__file__).parent / "data" / "test_files"
+        names = ("MR_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm", "dicomdirtests/77654033/CT2/17106")
+        files[".dcm"] = [(real / name).read_bytes() for name in names]
+    with contextlib.suppress(ModuleNotFoundError):
+        import nibabel
+
+        volume = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+        kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
+        files[".nii"] = [kind(volume, np.diag([3.0, 1, 1, 1])).to_bytes() for kind in kinds]
+        files[".nii.gz"] = [gzip.compress(content) for content in files[".nii"]]
+    return files
 
 
 def mutated(content: bytes, draw: random.Random, others: list[bytes]) -> bytes:
@@ -120,9 +144,21 @@ def mutated(content: bytes, draw: random.Random, others: list[bytes]) -> bytes:
     return bytes(content[: 1 << 16])
 
 
+FORMATS = {".dcm": "dicom", ".nii": "nifti", ".gz": "nifti"}
+
+
 def promised(path: Path) -> None:
     """Read `path` and check what its reader promises."""
-    if path.suffix == ".csv":
+    if path.suffix in FORMATS:
+        importer = import_module(f"bench.data.importers.{FORMATS[path.suffix]}")
+        for exam in found_in(importer, path.parent, Options(derived=True)).exams:
+            for one in exam.volumes.values():
+                volume = importer.read(one.source)
+                assert volume.dtype == np.float32 and volume.ndim == 3 and volume.size == one.voxels
+    elif path.suffix == ".labels":
+        labels, rows = read_label_table(path)
+        assert rows and all(len(values) == len(labels) and set(values) <= {0, 1} for values, _ in rows.values())
+    elif path.suffix == ".csv":
         rows = read_labels(path)
         assert rows and all(
             value in (0, 1) and name and "/" not in name and name.isprintable() for name, value in rows.items()
@@ -147,7 +183,8 @@ def watch(events: list[str]) -> None:
         if not armed:  # a hook stays for good
             return
         writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-        loads = event == "import" and arguments[0] not in known
+        # a DICOM file names its letters' encoding, which Python looks up among its own
+        loads = event == "import" and arguments[0] not in known and not arguments[0].startswith("encodings.")
         if event in FORBIDDEN or writes or loads:
             events.append(f"{event} {arguments}"[:200])
 
@@ -159,25 +196,29 @@ class Events(list):
     """What the hook has seen while it was armed."""
 
 
-def mutate(
-    count: int, seed: int, suffixes: tuple[str, ...] = (".npy", ".pck", ".csv", ".table")
-) -> tuple[dict, list[str]]:
+def mutate(count: int, seed: int, suffixes: tuple[str, ...] = ()) -> tuple[dict, list[str]]:
     """(suffix -> how often accepted and refused, findings) of `count` inputs, evenly over the suffixes."""
     draw, events = random.Random(seed), Events()
     files = good(draw)
+    suffixes = suffixes or tuple(files)
     outcome = {suffix: collections.Counter() for suffix in suffixes}
     findings: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for suffix in suffixes:
             # first the good ones, which must be accepted; what is imported late is imported now
+            home = Path(folder) / suffix.strip(".")
+            home.mkdir()
             for content in files[suffix]:
-                (Path(folder) / f"good{suffix}").write_bytes(content)
-                promised(Path(folder) / f"good{suffix}")
+                (home / f"input{suffix}").write_bytes(content)
+                promised(home / f"input{suffix}")
         watch(events)
         for number in range(count):
             suffix = suffixes[number % len(suffixes)]
-            content = mutated(draw.choice(files[suffix]), draw, files[suffix])
-            path = Path(folder) / f"input{suffix}"
+            if suffix == ".nii.gz" and draw.random() < 0.5:  # what is inside, for a checksum finds most other damage
+                content = gzip.compress(mutated(draw.choice(files[".nii"]), draw, files[".nii"]))
+            else:
+                content = mutated(draw.choice(files[suffix]), draw, files[suffix])
+            path = Path(folder) / suffix.strip(".") / f"input{suffix}"
             path.write_bytes(content)
             events.armed.append(True)
             try:

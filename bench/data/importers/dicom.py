@@ -246,7 +246,9 @@ def _check_decoders(found: Found, of_study: dict, stacks: dict) -> None:
 
 
 def readable(syntax: str) -> bool:
-    uid = pydicom.uid.UID(syntax)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        uid = pydicom.uid.UID(syntax)
     if not uid.is_transfer_syntax or not uid.is_compressed:
         return True
     try:

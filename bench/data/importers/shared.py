@@ -146,7 +146,7 @@ def looked(look: Callable[[list[Path]], list], paths: list[Path], workers: int) 
     results: list = []
     alone = workers == 1 or len(chunks) < 8
     found = map(look, chunks) if alone else in_processes(look, chunks, workers)
-    with tqdm(total=len(paths), desc="headers", unit="file", file=sys.stderr) as bar:
+    with tqdm(total=len(paths), desc="headers", unit="file", file=sys.stderr, disable=None) as bar:
         with contextlib.nullcontext() if alone else contextlib.closing(found):
             for some in found:
                 results += some
@@ -549,7 +549,7 @@ def write(importer, exams, sides, planes, dst: Path, options: Options, say: Call
     failed = []
     with (
         open(dst / JOURNAL, "a") as file,
-        tqdm(total=len(tasks), desc="volumes", unit="file", file=sys.stderr) as bar,
+        tqdm(total=len(tasks), desc="volumes", unit="file", file=sys.stderr, disable=None) as bar,
         contextlib.nullcontext() if alone else contextlib.closing(results),
     ):
         for task, sha, why in results:
