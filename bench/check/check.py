@@ -8,19 +8,17 @@ import subprocess
 from pathlib import Path
 
 from sslm_core.errors import UserError
-from sslm_core.exams import ENSEMBLES, MACRO
+from sslm_core.exams import ENSEMBLES
 
 from ..config.presets import Preset
 from ..data.dataset import Dataset, planes_of
 from ..machine import ROOT, cores
 from ..run.job import Job
-from ..run.sweep import say, sweep
+from ..run.sweep import sweep
 from ..store import results
-from ..store.results import TIMED
 from ..store.scored import Scored
 from . import gates
-from .gates import IDENTICAL, SLOWER, Verdict
-from .speed import drifted, timings
+from .gates import IDENTICAL, Verdict
 
 NOW = 2  # seeds that a check runs
 KINDS = ("accuracy", "cost", "speed")
@@ -37,9 +35,7 @@ COSTS = {
     "parameters": "parameters",
     "trainable": "trainable",
 }
-AGAIN = 2  # times that what is slower than the baseline is timed before it fails
 MEMORY = 1.5  # most that peak memory may grow by: it differs with the cells that a process has met before
-TIMED_WITH = "sslm"  # the method whose rows hold the timings
 
 Rows = list[dict[str, str]]  # of results.csv, label macro
 
@@ -82,21 +78,6 @@ def usable(baseline: Rows, methods: tuple[str, ...], what: str) -> None:
                 raise UserError(f"{what}: {figure} of {method} is the same in all seeds, which tells no noise; {mend}")
 
 
-def confirmed(
-    baseline: Rows, verdicts: list[Verdict], seeds: list[int], device: str, limit: float, here: dict
-) -> list[Verdict]:
-    """`verdicts`, with what is slower timed AGAIN: a busy moment passes, a slower part stays."""
-    for _ in range(AGAIN):
-        suspects = {v.figure for v in verdicts if v.verdict == SLOWER}
-        if not suspects:
-            break
-        say(f"timed again: {', '.join(sorted(suspects))}")
-        now = [results.cells(row) for row in with_timings([], seeds, device)]
-        fresh = {v.figure: v for v in judged(baseline, now, ["speed"], limit, here)}
-        verdicts = [fresh[v.figure] if v.figure in suspects else v for v in verdicts]
-    return verdicts
-
-
 # --- what is there now -----------------------------------------------------------------------------------------------
 def run(dataset: Dataset, chosen: Preset, seeds: list[int], device: str, jobs: int | None, folder: Path) -> list[dict]:
     """Rows of results.csv of every method and seed, run anew."""
@@ -106,21 +87,10 @@ def run(dataset: Dataset, chosen: Preset, seeds: list[int], device: str, jobs: i
     return [row for job in cells for row in Scored([job.folder]).rows() if row["plane"] not in ENSEMBLES]
 
 
-def with_timings(rows: list[dict], seeds: list[int], device: str) -> list[dict]:
-    """`rows`, those of TIMED_WITH with timings: one of each seed, by a process of its own. Without rows, rows of
-    timings alone."""
-    rows = rows or [{"method": TIMED_WITH, "seed": seed, "label": MACRO} for seed in seeds]
-    mine = [row for row in rows if row["method"] == TIMED_WITH and row["label"] == MACRO]
-    for k, row in enumerate(mine):
-        say(f"timings [{k + 1}/{len(mine)}]")
-        row |= {f"rel_{part}": value for part, value in timings(device).items()}
-    return rows
-
-
 # --- the gates -------------------------------------------------------------------------------------------------------
-def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict[str, str]) -> list[Verdict]:
-    """Every gate of `kinds` on rows of now against those of the baseline; here: the environment of now."""
-    everyone, methods = (list(dict.fromkeys(row["method"] for row in rows)) for rows in (baseline, now))
+def judged(baseline: Rows, now: Rows, kinds: list[str], here: dict[str, str]) -> list[Verdict]:
+    """Every gate of accuracy and cost in `kinds`: rows of now against the baseline's. here: the environment of now."""
+    everyone, methods = ([*dict.fromkeys(row["method"] for row in rows)] for rows in (baseline, now))
     before, after = ({m: [row for row in rows if row["method"] == m] for m in everyone} for rows in (baseline, now))
     distinct = {
         (figure, *(row[column] for row in before[m])): (m, figure)
@@ -154,16 +124,6 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], limit: float, here: dict
             if alike(baseline, here):
                 peaks = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
                 verdicts.append(gates.at_most(f"{method}: peak memory, MB", *peaks, MEMORY))
-    if "speed" in kinds:
-        times = [
-            [{part: float(row[f"rel_{part}"]) for part in TIMED} for row in rows[TIMED_WITH] if row[f"rel_{TIMED[0]}"]]
-            for rows in (before, after)
-        ]
-        # calibration makes up for a slower or a busier machine, not for one of another design
-        if len(times[0]) < gates.LEAST:
-            verdicts.append(Verdict("times", "", "", "", f"not judged: timings of {len(times[0])} seeds are stored"))
-        else:
-            verdicts += drifted(*times, limit, "" if alike(baseline, here) else "not judged: another machine or torch")
     return verdicts
 
 

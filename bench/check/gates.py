@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import torch
+from scipy import optimize, stats
 
 ALARMS = 0.005  # chance that unchanged code fails any of the gates of noisy figures; half of the 1 % that is promised
 POWER = 0.8  # chance with which the smallest loss told is found
@@ -22,27 +22,9 @@ FAILS = ("worse", "too good", SLOWER, "changed", "more", "undefined")
 IDENTICAL, INSIDE, NO_LOSS = "identical", "within noise", "different, not worse"
 
 
-def student(x: float, df: int, shift: float = 0.0) -> float:
-    """P(T <= x) for Student's t, `shift` its non-centrality: the normal's, averaged over how the spread may have been
-    misjudged."""
-    # spread as seen over spread as it is
-    s = torch.linspace(0, 1 + 12 / math.sqrt(2 * df), 20_001, dtype=torch.float64)[1:]
-    density = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2) + (df - 1) * s.log() - df / 2 * s * s
-    return float(torch.trapezoid(torch.special.ndtr(x * s - shift) * density.exp(), s))
-
-
-def _root(f, low: float, high: float) -> float:
-    """Where the falling function f crosses 0."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if f(middle) > 0 else (low, middle)
-    return (low + high) / 2
-
-
-@cache
 def quantile(alarms: float, df: int) -> float:
-    """The t that is exceeded with probability `alarms`."""
-    return _root(lambda t: 1 - student(t, df) - alarms, 0, 1e4)
+    """The Student's t that is exceeded with probability `alarms`."""
+    return float(stats.t.isf(alarms, df))
 
 
 def reach(n: int, m: int, alarms: float) -> float:
@@ -54,7 +36,8 @@ def reach(n: int, m: int, alarms: float) -> float:
 def least_loss(n: int, m: int, alarms: float) -> float:
     """The loss, in spreads, that a gate of that reach finds with probability POWER."""
     limit = quantile(alarms, n - 1)
-    return _root(lambda shift: student(limit, n - 1, shift) - (1 - POWER), 0, 1e4) * math.sqrt(1 / n + 1 / m)
+    shift = optimize.brentq(lambda loss: stats.nct.cdf(limit, n - 1, loss) - (1 - POWER), 0, 10 * limit)
+    return shift * math.sqrt(1 / n + 1 / m)
 
 
 @dataclass(frozen=True)
@@ -110,13 +93,10 @@ def at_most(figure: str, baseline: float, now: float, limit: float) -> Verdict:
     )
 
 
-def slower(figure: str, ratio: "Ratio", limit: float, unjudged: str = "") -> Verdict:
-    """A duration relative to the baseline's: it fails where the whole interval lies beyond `limit`. unjudged: why it
-    only is shown."""
-    verdict = SLOWER if ratio.low > limit else INSIDE if ratio.high <= limit else "undecided"
-    return Verdict(
-        figure, "1", f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]", f"<= {limit:g}", unjudged or verdict
-    )
+def slower(figure: str, ratio: "Ratio", limit: float) -> Verdict:
+    """A duration relative to the other commit's: it fails where the whole interval lies beyond `limit`."""
+    verdict = SLOWER if ratio.low > limit else INSIDE if ratio.high <= limit else "too busy to tell"
+    return Verdict(figure, "1", f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]", f"<= {limit:g}", verdict)
 
 
 @dataclass(frozen=True)
@@ -126,22 +106,9 @@ class Ratio:
     high: float
 
 
-def _ratio(mean: float, width: float) -> Ratio:
-    return Ratio(math.exp(mean), math.exp(mean - width), math.exp(mean + width))
-
-
-def unpaired(baseline: Sequence[float], now: Sequence[float], alarms: float) -> Ratio:
-    """Of durations of now to durations of the baseline, by the spread of the baseline's logarithms."""
-    before, after = ([math.log(v) for v in values] for values in (baseline, now))
-    return _ratio(
-        statistics.fmean(after) - statistics.fmean(before),
-        statistics.stdev(before) * reach(len(before), len(after), alarms),
-    )
-
-
 def paired(first: Sequence[float], second: Sequence[float], alarms: float) -> Ratio:
     """Of the second durations to the first, taken in pairs."""
     logs = [math.log(b / a) for a, b in zip(first, second)]
-    return _ratio(
-        statistics.fmean(logs), quantile(alarms, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    )
+    mean = statistics.fmean(logs)
+    width = quantile(alarms, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return Ratio(math.exp(mean), math.exp(mean - width), math.exp(mean + width))

@@ -1,5 +1,4 @@
-"""How `check` gates speed, never by seconds alone: relative to calibration kernels, or in turns with another commit of
-the suite."""
+"""How `check` gates speed: in turns with another commit of the suite, on the same machine. No stored time is needed."""
 
 import contextlib
 import json
@@ -14,12 +13,12 @@ from sslm_core.errors import UserError
 
 from ..machine import ROOT
 from ..run.sweep import say
-from ..store.results import TIMED
 from . import gates
 from .gates import Verdict
 
+TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # parts that SCRIPT times
 SCRIPT = Path(__file__).with_name("timing.py")
-PAIRS = (3, 15)  # least and most
+PAIRS = (3, 8)  # least and most
 NARROW = 0.05  # half an interval's width, relative: pairs are added until all are narrower
 # on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
 BEYOND = 0.005
@@ -39,18 +38,6 @@ def timings(device: str, root: Path = ROOT, what: str = "") -> dict[str, float]:
     if not Path(told["source"]).resolve().is_relative_to(root.resolve()):
         raise UserError(f"{root}: sslm_core was taken from {told['source']}; is that folder a checkout of this suite?")
     return told["relative"]
-
-
-def drifted(
-    baseline: list[dict[str, float]], now: list[dict[str, float]], limit: float, unjudged: str
-) -> list[Verdict]:
-    """The gates of relative durations against the baseline's. unjudged: why they only are shown, where that is so."""
-    return [
-        gates.slower(
-            named(part), gates.unpaired([t[part] for t in baseline], [t[part] for t in now], BEYOND), limit, unjudged
-        )
-        for part in TIMED
-    ]
 
 
 def named(part: str) -> str:
@@ -84,6 +71,13 @@ def in_turns(first: Path, second: Path, device: str, limit: float, what: str = "
                 return [gates.slower(named(part), ratio, limit) for part, ratio in ratios.items()]
         for root in (first, second) if pairs % 2 else (second, first):
             sides[root].append(timings(device, root, what if root == first else ""))
+
+
+def known(ref: str) -> bool:
+    """Whether git has that commit here."""
+    with contextlib.suppress(FileNotFoundError):  # no git
+        return bool(ref) and not git("cat-file", "-e", f"{ref}^{{commit}}").returncode
+    return False
 
 
 def git(*words: str) -> subprocess.CompletedProcess:

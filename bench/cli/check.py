@@ -10,9 +10,9 @@ from sslm_core.errors import UserError
 from sslm_core.exams import MACRO
 
 from ..check import gates
-from ..check.check import KINDS, NOW, confirmed, has, judged, run, stored, told, usable, with_timings
+from ..check.check import KINDS, NOW, has, judged, run, stored, told, usable
 from ..check.gates import Verdict
-from ..check.speed import against
+from ..check.speed import against, known
 from ..config.options import device_of, listed, seeds_of, whole
 from ..config.presets import preset
 from ..data.dataset import embedded
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="GIT_REF",
-        help="speed: time that commit in turns with this code, instead of the baseline's timings",
+        help="speed: time that commit in turns with this code (default: the commit that the baseline is of)",
     )
     parser.add_argument(
         "--limit",
@@ -72,10 +72,7 @@ def main(args: argparse.Namespace) -> int:
     if args.update:
         results.check(args.results)
     verdicts, footing, here = [], "", environment(torch.device(device))
-    if args.against and "speed" in kinds:
-        kinds.remove("speed")
-        verdicts += against(args.against, device, args.limit)
-    if kinds:
+    if kinds != ["speed"] or not args.against:
         key = {"preset": chosen.name, "protocol": "clean", "variant": "", "device": device}
         # no cache of another state of the code is there
         with tempfile.TemporaryDirectory(prefix="sslm-check-") as folder:
@@ -92,18 +89,20 @@ def main(args: argparse.Namespace) -> int:
                         raise
                     say(f"the changes are not listed, as the old baseline cannot be compared: {error}")
                     baseline = []
-            rows = run(dataset, chosen, seeds, device, args.jobs, Path(folder)) if set(kinds) - {"speed"} else []
-            if "speed" in kinds:
-                rows = with_timings(rows, seeds, device)
+            rows = run(dataset, chosen, seeds, device, args.jobs, Path(folder)) if kinds != ["speed"] else []
         now = [results.cells(row) for row in rows if row["label"] == MACRO]
-        if baseline:
-            verdicts = (
-                confirmed(baseline, judged(baseline, now, kinds, args.limit, here), seeds, device, args.limit, here)
-                + verdicts
-            )
+        if baseline and now:
+            verdicts = judged(baseline, now, kinds, here)
             footing = told(baseline, now, verdicts, where, here)
         if args.update:
             results.upsert(args.results, rows, instead=lambda row: has(row, key))
+    if "speed" in kinds and not args.update:
+        ref = args.against or baseline[0]["commit"].rstrip("+")
+        if args.against or known(ref):
+            verdicts += against(ref, device, args.limit)
+        else:
+            why = f"commit {ref or 'unknown'} of the baseline is not in this clone; name one by --against"
+            verdicts.append(Verdict("times", "", "", "", f"not judged: {why}"))
     if verdicts:
         print(table(verdicts, args.markdown))
     if footing:

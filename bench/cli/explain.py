@@ -15,7 +15,6 @@ from ..config.options import listed, seeds_of, whole
 from ..explain.looking import Asking, pictures, score
 from ..run.methods import METHODS
 from ..run.models import LAYOUT, cells, prepared, record_of, stored
-from ..store import results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", type=Path, help="folder of the pictures (default: the run's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: what is there)")
-    parser.add_argument(
-        "--results", type=Path, default=Path("results.csv"), help="the file of figures of --score (default results.csv)"
-    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -81,8 +77,7 @@ def main(args: argparse.Namespace) -> None:
     device = prepared(args.device, folders[0])
     asking = Asking(args.by, args.layer, args.grid, args.exams, args.data)
     if args.score:
-        results.check(args.results)
-        print("\n".join(score(asking, folders, device, args.results, args.force)))
+        print("\n".join(score(asking, folders, device, args.force)))
         return
     for folder in folders:
         for line in pictures(asking, folder, stored(folder, device), exams, args.to):

@@ -13,9 +13,9 @@ from sslm_core.exams import read_volume
 from sslm_core.explain import Layer, gradcam, occlusion
 from sslm_core.frames import Progress, load_frames, quiet, store_of
 
-from ..run.models import Stored, record_of, reported, siblings, stored
+from ..run.models import Stored, record_of, reported, stored
 from ..run.sweep import bar, say
-from ..store import explanations, results
+from ..store import explanations
 from ..store.scored import Scored
 from ..text import aligned, number
 from . import scoring, sheets
@@ -96,10 +96,10 @@ def named(record: dict) -> str:
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
-def score(asking: Asking, folders: list[Path], device: str, rows: Path, force: bool) -> list[str]:
-    """Scores every run; lines of a table of them. Usual figures are kept, and put into the file `rows`; with `force`
-    kept ones are made anew."""
-    lines, compared = [], Comparison()
+def score(asking: Asking, folders: list[Path], device: str, force: bool) -> list[str]:
+    """Scores every run; lines of a table of them. Usual figures are kept beside the run; with `force` kept ones are
+    made anew."""
+    lines, reasons, compared = [], [], Comparison()
     for k, folder in enumerate(folders):
         began = time.monotonic()
         record = record_of(folder)
@@ -121,10 +121,9 @@ def score(asking: Asking, folders: list[Path], device: str, rows: Path, force: b
             if asking.usual:
                 explanations.keep(folder, result)  # last: what is kept is not made again
         lines += table_lines(record, exams, result)
+        reasons += [f"{named(record)}, {label}: {why}." for label, why in result["reasons"].items()]
         compared.add(record, exams, result)
     what = "Figures that are kept are those of Grad-CAM at the usual layer, not these."
     if asking.usual:
-        for runs in {tuple(siblings(folder, record_of(folder)).values()) for folder in folders}:
-            results.upsert(rows, Scored(list(runs)).rows())
-        what = f"Figures: {rows}"
-    return [*aligned(HEAD, lines), "", FOOT, *compared.lines(), what]
+        what = f"Figures and pictures: {explanations.FILE} and explain.png beside each run"
+    return [*aligned(HEAD, lines), "", FOOT, *reasons, *compared.lines(), what]

@@ -14,7 +14,6 @@ Letters: E exams, L labels, P planes. truth holds 0 and 1, score holds probabili
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -26,23 +25,15 @@ from sklearn.preprocessing import StandardScaler
 from .intervals import shifted
 from .operating import threshold as headline
 
-# The columns of results.csv, in its order. No suffix: the headline threshold (90 % majority recall on tune); _bal: best
-# balanced accuracy on tune; _50: 0.5, as are sensitivity and specificity; _em: 0.5 after correction for prevalence.
+# The columns of results.csv, in its order. No suffix: the headline threshold (90 % majority recall on tune); _50: 0.5.
 FIGURES = (
     "auc",
     "ap",
     "minority_recall",
     "majority_recall",
     "threshold",
-    "minority_recall_bal",
-    "majority_recall_bal",
-    "threshold_bal",
     "minority_recall_50",
     "majority_recall_50",
-    "minority_recall_em",
-    "majority_recall_em",
-    "sensitivity",
-    "specificity",
     "brier",
     "ece",
 )
@@ -55,8 +46,6 @@ class Operating:
     """All that tune chooses for thresholds and calibration: one entry per label, NaN where reason[k] is not empty."""
 
     threshold: tuple[float, ...]  # 90 % majority recall on tune, by the rule of operating.py
-    threshold_bal: tuple[float, ...]  # best balanced accuracy on tune
-    prior: tuple[float, ...]  # prevalence on tune
     slope: tuple[float, ...]  # calibrated score = sigmoid(slope * logit(score) + offset)
     offset: tuple[float, ...]
     reason: tuple[str, ...]
@@ -77,31 +66,10 @@ def choose(tune_truth: np.ndarray, tune_score: np.ndarray, minority) -> Operatin
     for truth, score, rare in zip(tune_truth.T, tune_score.T, minority):
         reason = _not_finite(score) or _one_class(truth)
         if reason:
-            chosen.append((np.nan,) * 5 + (f"on tune: {reason}",))
+            chosen.append((np.nan, np.nan, np.nan, f"on tune: {reason}"))
         else:
-            chosen.append(_thresholds(truth, score, rare) + (float(truth.mean()),) + _calibration(truth, score) + ("",))
+            chosen.append((float(headline(truth, score, rare)[0]), *_calibration(truth, score), ""))
     return Operating(*zip(*chosen))
-
-
-def _thresholds(truth: np.ndarray, score: np.ndarray, minority: int) -> tuple[float, float]:
-    """The headline threshold and the balanced one, of one label with both classes. truth, score: [E].
-
-    Headline: operating.threshold. Balanced: the highest balanced accuracy of the candidates C; among equals, the higher
-    majority recall (fewer false alarms), which is the conservative side. Candidates: half way between neighbouring
-    distinct scores, plus one at the lowest score (all positive) and one just above the highest (none positive), so tied
-    exams are always called alike.
-    """
-    values = np.unique(score)
-    middle = (values[:-1] + values[1:]) / 2
-    middle = np.where(middle > values[:-1], middle, values[1:])  # neighbouring floats have nothing half way
-    cuts = np.concatenate([values[:1], middle, [np.nextafter(values[-1], np.inf)]])
-    called_minority = (score >= cuts[:, None]) == (minority == 1)  # [C, E]
-    is_minority = truth == minority  # [E]
-    rare, common = int(is_minority.sum()), int((~is_minority).sum())
-    found = (called_minority & is_minority).sum(axis=1)  # [C] minority exams called so
-    kept = (~called_minority & ~is_minority).sum(axis=1)  # [C] majority exams called so
-    balanced = np.lexsort((-kept, -(found * common + kept * rare)))[0]  # integers: balanced accuracy without rounding
-    return float(headline(truth, score, minority)[0]), float(cuts[balanced])
 
 
 def _calibration(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
@@ -150,7 +118,7 @@ def figures(truth: np.ndarray, score: np.ndarray, labels, minority, operating: O
 def _of_label(truth: np.ndarray, score: np.ndarray, minority: int, operating: Operating, k: int) -> dict[str, float]:
     """The figures of one label; truth, score: [E]. NaN where undefined."""
     value = dict.fromkeys(FIGURES, np.nan)
-    value["threshold"], value["threshold_bal"] = operating.threshold[k], operating.threshold_bal[k]
+    value["threshold"] = operating.threshold[k]
     if _not_finite(score):
         return value
     value["brier"] = float(np.mean((score - truth) ** 2))  # Brier 1950
@@ -158,13 +126,8 @@ def _of_label(truth: np.ndarray, score: np.ndarray, minority: int, operating: Op
     if not _one_class(truth):
         value["auc"] = float(roc_auc_score(truth, score))
         value["ap"] = float(average_precision_score(truth, score))
-    value["specificity"], value["sensitivity"] = recalls(truth, score, 0.5)
-
-    points = {"": (score, operating.threshold[k]), "_bal": (score, operating.threshold_bal[k]), "_50": (score, 0.5)}
-    if not operating.reason[k]:
-        points["_em"] = saerens(calibrated(score, operating, k), operating.prior[k])[0], 0.5
-    for suffix, (scored, threshold) in points.items():
-        recall = recalls(truth, scored, threshold)
+    for suffix, threshold in (("", operating.threshold[k]), ("_50", 0.5)):
+        recall = recalls(truth, score, threshold)
         value["minority_recall" + suffix], value["majority_recall" + suffix] = recall[minority], recall[1 - minority]
     return value
 
@@ -195,39 +158,6 @@ def expected_calibration_error(truth: np.ndarray, score: np.ndarray) -> float:
 
 
 # ---- prevalence that shifts ----------------------------------------------------------------------
-
-
-def saerens(score: np.ndarray, prior: float) -> tuple[np.ndarray, float]:
-    """Correct scores for a new prevalence that is estimated from the scores alone (Saerens et al. 2002).
-
-    score: [E], calibrated at the prevalence `prior` (calibration matters more than anything else here: Alexandari
-    2020); returns (corrected [E], estimated prevalence). The EM of the paper climbs the likelihood of the prevalence
-    q, which is concave in this one number, so bisection on its derivative finds the same point, and quickly where EM
-    creeps. As the paper advises, the prior stays unless a likelihood ratio test (5 %) tells that it changed: scores
-    that say little would else send q anywhere.
-
-    What it may change. If only the prevalence shifts, P(score | class) stays, and with it AUC and the recall of each
-    class at any threshold chosen on tune: the headline needs no correction, and a headline threshold mapped through
-    this (monotone) correction would call every exam as before. What moves is the threshold 0.5, so the _em figures
-    are the recalls at 0.5 of the corrected score: minority_recall_50 as it would be had the new prevalence been
-    known.
-    """
-    if not 0 < prior < 1:
-        raise ValueError(f"the prior must lie strictly between 0 and 1, not {prior}")
-    positive, negative = score / prior, (1 - score) / (1 - prior)  # [E] likelihood of each class, up to one factor
-
-    def derivative(q: float) -> float:
-        return float(np.mean((positive - negative) / (q * positive + (1 - q) * negative)))
-
-    low, high = 0.0, 1.0
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (middle, high) if derivative(middle) > 0 else (low, middle)
-    q = (low + high) / 2
-    gain = np.log(q * positive + (1 - q) * negative).sum()  # over the prior's log-likelihood, which is 0
-    if 2 * gain < NormalDist().inv_cdf(0.975) ** 2:  # chi2 with one degree of freedom
-        return score, prior
-    return q * positive / (q * positive + (1 - q) * negative), q
 
 
 def shift(train_truth: np.ndarray, truth: np.ndarray, labels) -> str:
@@ -336,7 +266,7 @@ def _one_class(truth: np.ndarray) -> str:
 
 def _why(figure: str, truth: np.ndarray, score: np.ndarray, chosen: str) -> str:
     """The reason of an undefined figure: the choice on tune where the figure needs it, else the exams at hand."""
-    needs_tune = figure.startswith("threshold") or figure.endswith(("recall", "_bal", "_em"))
+    needs_tune = figure.startswith("threshold") or figure.endswith("recall")
     return (chosen if needs_tune else "") or _not_finite(score) or _one_class(truth)
 
 

@@ -3,23 +3,6 @@
 
 from .results import COLUMNS
 
-POINTED = {  # explanations that were scored against lesions
-    "pointing": "share of the lesion's frames whose largest value lies in the lesion",
-    "energy": "share of the explanation's sum that lies in the lesion",
-    "retrieval": "share of exams whose frame with the largest mean shows the lesion",
-}
-ENDS = {
-    "": "",
-    "_low": ": lower end of the 95 % interval",
-    "_high": ": upper end of the 95 % interval",
-    "_random": ": of random maps",
-    "_centre": ": of a fixed blob in the centre",
-}
-CUTS = {
-    "_bal": "at the threshold with the best balanced accuracy on tune",
-    "_50": "at the threshold 0.5",
-    "_em": "at 0.5, after correction for another prevalence (expectation maximisation)",
-}
 EXPLAINED = {
     "dataset": "name of the data set",
     "digest": "of its volumes and labels",
@@ -41,14 +24,8 @@ EXPLAINED = {
     "minority_recall": "recall of the class that is rarer in training, at `threshold`",
     "majority_recall": "recall of the other class, at `threshold`",
     "threshold": "chosen on tune, so that 90 % of the majority are recalled",
-    "threshold_bal": "chosen on tune for the best balanced accuracy",
-    **{
-        f"{who}_recall{end}": f"recall of the {who} class {where}"
-        for end, where in CUTS.items()
-        for who in ("minority", "majority")
-    },
-    "sensitivity": "recall of class 1 at 0.5",
-    "specificity": "recall of class 0 at 0.5",
+    "minority_recall_50": "recall of the class that is rarer in training, at 0.5",
+    "majority_recall_50": "recall of the other class, at 0.5",
     "brier": "mean squared error of the probabilities",
     "ece": "expected calibration error, 10 bins",
     **{
@@ -57,12 +34,8 @@ EXPLAINED = {
         for end, which in (("low", "lower"), ("high", "upper"))
     },
     "skill": "on tune: 1 - loss / loss of a predictor that gives each label its prevalence; rows `macro` alone",
-    **{f"{name}{end}": about + more for name, about in POINTED.items() for end, more in ENDS.items()},
-    "sanity": "rank correlation of explanations before and after the weights were shuffled",
-    "pointed_exams": "exams whose explanations were scored",
     "pretext_accuracy": "of the chosen epoch, on tune frames",
     "pretext_classes": "classes of the pretext",
-    "lr": "learning rate that tune chose",
     "epoch": "epoch that tune chose, from 0",
     "train_seconds": "pretext, features and training, together",
     "train_flops": "all that was spent up to the choice of the model",
@@ -73,18 +46,8 @@ EXPLAINED = {
     "peak_mb": "largest memory of the process, or of the GPU",
     "machine": "processor or GPU",
     "torch": "version",
-    "python": "version",
     "commit": "of the code; `+`: with changes",
     "reason": "why a cell of the row is empty, or `did not learn`",
-    **{
-        f"rel_{part}": f"seconds of {about} relative to calibration kernels, by `check`"
-        for part, about in (
-            ("pretext_step", "a pretext step"),
-            ("jigsaw_batch", "a batch of jigsaws"),
-            ("head_epoch", "an epoch of the head"),
-            ("prediction", "a prediction"),
-        )
-    },
 }
 
 

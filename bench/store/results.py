@@ -10,25 +10,31 @@ from sslm_core.errors import UserError
 from sslm_core.files import drop_unfinished, locked, write_atomic
 
 from ..config.options import check_writable
-from ..stats import metrics, pointing
+from ..stats import metrics
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
 BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
 SKILL = ("skill", "skill_low", "skill_high")
 COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
-# by `check`: seconds relative to those of calibration kernels
-TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")
-RELATIVE = tuple(f"rel_{part}" for part in TIMED)
 COLUMNS = (
     *KEY,
     *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
     *metrics.FIGURES,
     *BOUNDS,
     *SKILL,
-    *pointing.COLUMNS,
-    *("pretext_accuracy", "pretext_classes", "lr", "epoch", "train_seconds", *COSTS),
-    *("machine", "torch", "python", "commit", "reason"),
-    *RELATIVE,
+    *("pretext_accuracy", "pretext_classes", "epoch", "train_seconds", *COSTS),
+    *("machine", "torch", "commit", "reason"),
+)
+# of versions before 0.2: they are passed over where a file has them
+RETIRED = frozenset(
+    ("lr", "python", "sanity", "pointed_exams", "sensitivity", "specificity", "threshold_bal")
+    + tuple(f"{who}_recall_{at}" for who in ("minority", "majority") for at in ("bal", "em"))
+    + tuple(f"rel_{part}" for part in ("pretext_step", "jigsaw_batch", "head_epoch", "prediction"))
+    + tuple(
+        f"{figure}{end}"
+        for figure in ("pointing", "energy", "retrieval")
+        for end in ("", "_low", "_high", "_random", "_centre")
+    )
 )
 UNLEARNT = "did not learn"  # no better on tune than a constant predictor: see intervals.Skill
 
@@ -59,8 +65,8 @@ def read(path: Path) -> list[dict]:
 
 
 def parsed(content: str, path: str) -> list[dict]:
-    """The rows of a file's `content`; cells of columns that it does not have are empty, as in a file of an earlier
-    version.
+    """The rows of a file's `content`; cells of columns that it does not have are empty, and RETIRED ones are
+    passed over, as in a file of an earlier version.
 
     Raises UserError that names `path`.
     """
@@ -71,7 +77,7 @@ def parsed(content: str, path: str) -> list[dict]:
         raise UserError(f"{path}: not a readable csv file ({error}); move it away to start a new one") from None
     if not table.fieldnames:
         raise UserError(f"{path}: is empty; delete it to start a new one")
-    names = set(table.fieldnames)
+    names = set(table.fieldnames) - RETIRED
     odd = sorted((names - set(COLUMNS)) | (set(KEY) - names))
     if not odd and any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: a row has more or fewer cells than the header; move the file away to start a new one")

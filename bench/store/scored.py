@@ -12,7 +12,6 @@ from sslm_core.history import least_loss
 
 from ..config import options
 from ..stats import intervals, metrics
-from . import explanations
 from .records import read_record, read_scores
 from .results import BOUNDS, GROUP, KEY, SKILL, UNLEARNT
 
@@ -101,7 +100,6 @@ class Scored:
             (draws, of, intervals.hidden(draws, of)) for draws, of in zip(self.draws(plane, *resamples), self.behind)
         ]
         common = self.key | {"plane": plane} | self.costs(plane)
-        looked = self._looked(plane)
         skill = intervals.skill(*self.tune_losses(plane))
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
@@ -111,9 +109,8 @@ class Scored:
                 row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
             if label == MACRO:
                 row |= dict(zip(SKILL, (skill.value, skill.low, skill.high)))
-            row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high))) | looked["figures"].get(label, {})
+            row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high)))
             why = [v for k, v in reasons[label].items() if not k.startswith("threshold")]
-            why.append(looked["reasons"].get(label))
             why += [
                 f"no interval of {name}: {e.why}"
                 for name, e in (("AUC", a), ("minority recall", r))
@@ -123,11 +120,6 @@ class Scored:
             row["reason"] = "; ".join(dict.fromkeys(filter(None, why)))
             rows.append(row)
         return rows
-
-    def _looked(self, plane: str) -> dict:
-        """Figures and reasons by label of where the plane's model looks, empty where that was not scored."""
-        folder = dict(zip(self.records, self.folders)).get(plane)
-        return folder and explanations.read(folder, self.records[plane]) or {"figures": {}, "reasons": {}}
 
     def costs(self, plane: str) -> dict:
         """What was measured on one plane; of the ensemble the sums over planes (throughput: one plane after
@@ -140,7 +132,7 @@ class Scored:
         row["peak_mb"] = max(cost["peak_mb"] for cost in costs)
         row["train_seconds"] = sum(record["seconds"]["train"] for record in records)
         row["fit_exams"] = records[0]["fit_exams"]
-        row |= {name: records[0]["environment"][name] for name in ("machine", "torch", "python", "commit")}
+        row |= {name: records[0]["environment"][name] for name in ("machine", "torch", "commit")}
         if plane not in ENSEMBLES:
             row |= records[0]["chosen"]
         if pretexts := [least_loss(r["pretext"]) for r in records if r["pretext"]]:

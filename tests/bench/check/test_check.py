@@ -30,7 +30,7 @@ from tests.tools.tiny import TINY as SMALLEST
 
 CHECK = presets.CHECK
 TINY = replace(CHECK, phantom=(24, 16), frame=32, seeds=(0, 1, 2, 3, 4), methods=("sslm",), sslm=SMALLEST.sslm)
-TIMES = dict.fromkeys(results.TIMED, 2.0)
+TIMES = dict.fromkeys(speed.TIMED, 2.0)
 
 
 # -- statistics -------------------------------------------------------------------------------------------------------
@@ -44,7 +44,6 @@ def worktrees() -> list[str]:
 def test_students_t_as_tables_have_it():
     for alarms, df, expected in ((0.025, 4, 2.776), (0.005, 7, 3.499), (0.0005, 9, 4.781), (0.05, 1000, 1.646)):
         assert gates.quantile(alarms, df) == pytest.approx(expected, abs=2e-3)
-    assert gates.student(1.0, 5, 1.0) == pytest.approx(0.4809, abs=1e-3)  # non-central
 
 
 @pytest.mark.parametrize("n, m, alarms", [(5, 1, 0.005), (10, 2, 0.0005)])
@@ -82,17 +81,14 @@ def test_verdicts_of_noisy_figures():
 def test_work_is_exact_memory_a_ratio_and_time_an_interval():
     assert not gates.exact("f", {"12"}, {"12"}).fails and gates.exact("f", {"12"}, {"13"}).fails
     assert not gates.at_most("f", 100, 149, 1.5).fails and gates.at_most("f", 100, 151, 1.5).fails
-    for low, high, verdict in ((1.16, 1.3, "slower"), (1.1, 1.3, "undecided"), (0.9, 1.1, "within noise")):
+    for low, high, verdict in ((1.16, 1.3, "slower"), (1.1, 1.3, "too busy to tell"), (0.9, 1.1, "within noise")):
         assert gates.slower("f", gates.Ratio(1.2, low, high), 1.15).verdict == verdict
-    assert not gates.slower("f", gates.Ratio(2, 1.9, 2.1), 1.15, "not judged").fails
 
 
 def test_ratios_of_durations():
     first, second = [1.0, 2.0, 4.0], [1.5, 2.9, 6.1]  # a machine that gets slower meets both sides of a pair
     ratio = gates.paired(first, second, 0.01)
     assert ratio.value == pytest.approx(1.49, abs=0.02) and 1.15 < ratio.low < ratio.high < 1.9
-    ratio = gates.unpaired([1.0, 1.02, 0.98, 1.01, 0.99], [1.4], 0.01)
-    assert ratio.value == pytest.approx(1.4, abs=0.01) and ratio.low > 1.15
 
 
 # -- the verb, on a preset of seconds ---------------------------------------------------------------------------------
@@ -103,7 +99,7 @@ def in_this_process(monkeypatch):
     """Cells run here, where faults are planted; timings are read off."""
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(sweep, "_line", 0, raising=False)
-    monkeypatch.setattr(check, "timings", lambda device: dict(TIMES))
+    monkeypatch.setattr(speed, "timings", lambda device, root, what="": dict(TIMES))
 
 
 @pytest.fixture
@@ -164,35 +160,22 @@ def test_a_loss_fails(tiny, baseline, tmp_path, capsys):
 
 def test_another_machine_is_judged_by_the_spread_and_its_speed_is_not(tiny, baseline, tmp_path, capsys):
     results.upsert(
-        tmp_path / "other.csv", [row | {"machine": "another", "rel_prediction": "1"} for row in results.read(baseline)]
+        tmp_path / "other.csv", [row | {"machine": "another", "commit": ""} for row in results.read(baseline)]
     )
     assert checked(tmp_path / "other.csv", "--seeds", "7") == 0
     out = capsys.readouterr().out
-    assert "Another machine or torch" in out and "not judged: another machine" in out and "peak memory" not in out
+    assert "Another machine or torch" in out and "not judged: commit unknown" in out and "peak memory" not in out
 
 
 def test_slower_parts_fail(tiny, baseline, monkeypatch, capsys):
-    monkeypatch.setattr(check, "timings", lambda device: TIMES | {"jigsaw_batch": 2.0 * 1.4})
+    monkeypatch.setattr(
+        speed,
+        "timings",
+        lambda device, root, what="": TIMES | {"jigsaw_batch": 2.0 * (1.4 if root == ROOT else 1)},
+    )
     assert checked(baseline, "--gates", "speed") == 1
     assert capsys.readouterr().out.endswith("check failed: time of jigsaw batch: slower\n")
     assert checked(baseline, "--gates", "speed", "--limit", "1.5") == 0
-
-
-def test_a_busy_moment_passes(tiny, baseline, monkeypatch, capsys):
-    busy = iter([1.4] * 4 + [1.0] * 2)  # two seeds a round; the third round is quiet
-    monkeypatch.setattr(check, "timings", lambda device: TIMES | {"jigsaw_batch": 2.0 * next(busy)})
-    assert checked(baseline, "--gates", "speed") == 0
-    said = capsys.readouterr()
-    assert said.err.count("timed again: time of jigsaw batch") == 2 and said.out.endswith("check passed\n")
-
-
-def test_a_baseline_without_timings_says_so(tiny, baseline, tmp_path, capsys):
-    results.upsert(
-        tmp_path / "bare.csv",
-        [row | dict.fromkeys([f"rel_{part}" for part in TIMES], "") for row in results.read(baseline)],
-    )
-    assert checked(tmp_path / "bare.csv", "--gates", "speed") == 0
-    assert "not judged: timings of 0 seeds are stored" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -200,8 +183,8 @@ def test_a_baseline_without_timings_says_so(tiny, baseline, tmp_path, capsys):
     [
         (0.01, 1.0, 3, "within noise"),
         (0.01, 1.4, 3, "slower"),
-        (0.1, 1.4, 15, "slower"),
-        (0.1, 1.0, 15, "within noise"),
+        (0.1, 1.6, 8, "slower"),
+        (0.1, 1.0, 8, "within noise"),
     ],
 )
 def test_another_commit_is_timed_in_turns_until_intervals_are_narrow(noise, factor, pairs, verdict, monkeypatch):
@@ -211,13 +194,13 @@ def test_another_commit_is_timed_in_turns_until_intervals_are_narrow(noise, fact
         assert (root / "sslm_core" / "jigsaw.py").exists()
         sides.append(root)
         slow = {"jigsaw_batch": factor if root == ROOT else 1.0}
-        return {part: slow.get(part, 1.0) * math.exp(noise * draw.normal()) for part in results.TIMED}
+        return {part: slow.get(part, 1.0) * math.exp(noise * draw.normal()) for part in speed.TIMED}
 
     monkeypatch.setattr(speed, "timings", timings)
     before = worktrees()
     found = {v.figure: v.verdict for v in speed.against("HEAD", "cpu", 1.15)}
-    assert found.pop("time of jigsaw batch") == verdict and set(found.values()) <= {"within noise", "undecided"}
-    assert pairs <= len(sides) / 2 <= 15 and len({*sides[::2]}) == 2 and sides.count(ROOT) == len(sides) / 2
+    assert found.pop("time of jigsaw batch") == verdict and set(found.values()) <= {"within noise", "too busy to tell"}
+    assert pairs <= len(sides) / 2 <= 8 and len({*sides[::2]}) == 2 and sides.count(ROOT) == len(sides) / 2
     assert worktrees() == before
 
 
@@ -355,7 +338,7 @@ def test_faults_fail_against_the_committed_baseline(plant, method, caught, monke
         dataset, replace(CHECK, methods=(method,)), list(CHECK.seeds[: check.NOW]), "cpu", 1, tmp_path / "runs"
     )
     now = [results.cells(row) for row in now if row["label"] == MACRO]
-    verdicts = check.judged(baseline, now, ["accuracy"], 1.15, environment(torch.device("cpu")))
+    verdicts = check.judged(baseline, now, ["accuracy"], environment(torch.device("cpu")))
     print(table(verdicts, False))
     failed = {(v.figure, v.verdict) for v in verdicts if v.fails}
     assert caught in failed if caught else not failed
@@ -393,7 +376,7 @@ def test_a_commit_is_not_slower_than_itself(monkeypatch):
     monkeypatch.setattr(speed, "PAIRS", (3, 3))
     before = worktrees()
     verdicts = speed.against("HEAD", "cpu", 1.15)
-    assert len(verdicts) == len(results.TIMED) and not any(v.fails for v in verdicts)
+    assert len(verdicts) == len(speed.TIMED) and not any(v.fails for v in verdicts)
     assert worktrees() == before
 
 
@@ -425,6 +408,6 @@ def test_unchanged_code_raises_no_alarm_in_a_thousand_times_on_stored_noise():
             for s in range(n + m)
         ]
         halves = ([row for row in drawn if (int(row["seed"]) < n) is first] for first in (True, False))
-        alarms += any(v.fails for v in check.judged(*halves, ["accuracy"], 1.15, here))
+        alarms += any(v.fails for v in check.judged(*halves, ["accuracy"], here))
     print(f"{alarms} alarms in {times} checks of unchanged code")
     assert alarms <= 0.01 * times
