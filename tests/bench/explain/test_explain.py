@@ -18,7 +18,6 @@ from bench.cli.explain import chosen
 from bench.config import presets
 from bench.explain import maps as lookup
 from bench.stats import intervals, pointing
-from bench.store.results import COLUMNS, read, upsert
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import ClipModel, DownstreamConfig
 from sslm_core.encoder import Encoder, EncoderConfig, frozen
@@ -279,47 +278,31 @@ def test_variants_are_asked_by_name(home, tmp_path):
 
 
 def test_scores_against_lesions(home, capsys):
-    before = read(home / "results.csv")
-    assert explain(home, home / "runs", "--score", "--results", home / "results.csv") == 0
+    assert explain(home, home / "runs", "--score") == 0
     table = capsys.readouterr().out
     assert table.count(" macro ") == 4 and "sanity" in table
+    found = {path.parent.name: json.loads(path.read_text()) for path in (home / "runs").rglob("explain.json")}
     for plane in ("axial", "sagittal"):
         told = re.search(
             rf"^sslm against supervised-small, {plane}, macro: pointing (\S+) \[.*energy .*retrieval .*\.$", table, re.M
         )[1]
         each = [
-            next(
-                float(row["pointing"])
-                for row in read(home / "results.csv")
-                if (row["method"], row["plane"], row["label"]) == (method, plane, "macro")
-            )
-            for method in ("sslm", "supervised-small")
+            found[f"{method}-{plane}-s0-cpu"]["figures"]["macro"]["pointing"] for method in ("sslm", "supervised-small")
         ]
         assert float(told) == pytest.approx(each[0] - each[1], abs=6e-4)
-    rows = read(home / "results.csv")
-    assert [row | dict.fromkeys(pointing.COLUMNS, "") for row in rows] == before  # nothing else has changed
-    for row in rows:
-        if row["plane"].startswith("ensemble"):
-            assert not row["pointing"]
-            continue
-        assert 0 <= float(row["pointing_low"]) <= float(row["pointing"]) <= float(row["pointing_high"]) <= 1
-        assert (
-            all(row[f"{name}{end}"] for name in pointing.FIGURES for end in ("_random", "_centre"))
-            and int(row["pointed_exams"]) > 0
-        )
-    stored = json.loads((cell(home) / "explain.json").read_text())
-    one = stored["exams"]["acl"]["energy"]
-    row = next(row for row in rows if (row["method"], row["plane"], row["label"]) == ("sslm", "axial", "acl"))
-    assert float(row["energy"]) == pytest.approx(np.mean(list(one.values())), abs=1e-5) and len(one) == int(
-        row["pointed_exams"]
-    )
+    for row in (row for result in found.values() for row in result["figures"].values()):
+        assert 0 <= row["pointing_low"] <= row["pointing"] <= row["pointing_high"] <= 1
+        assert all(f"{name}{end}" in row for name in pointing.FIGURES for end in ("_random", "_centre"))
+    one, row = (found["sslm-axial-s0-cpu"][part]["acl"] for part in ("exams", "figures"))
+    assert row["energy"] == pytest.approx(np.mean(list(one["energy"].values())), abs=1e-5)
+    assert len(one["energy"]) == row["pointed_exams"] > 0
     assert (cell(home) / "explain.png").stat().st_size > 10_000
+    assert explain(home, cell(home), "--score") == 0  # what is kept is not scored again
+    assert not capsys.readouterr().err
     # figures of another run in the same folder are not taken
-    (cell(home) / "explain.json").write_text(json.dumps(stored | {"config": "another"}))
-    assert main(["results", "--out", str(home / "runs"), "--results", str(home / "again.csv")]) == 0
-    assert {row["method"] for row in read(home / "again.csv") if not row["pointing"] and row["plane"] == "axial"} == {
-        "sslm"
-    }
+    (cell(home) / "explain.json").write_text(json.dumps(found["sslm-axial-s0-cpu"] | {"config": "another"}))
+    assert explain(home, cell(home), "--score") == 0
+    assert json.loads((cell(home) / "explain.json").read_text()) == found["sslm-axial-s0-cpu"]
 
 
 @pytest.mark.parametrize(
@@ -391,8 +374,6 @@ def test_occlusion_is_scored_but_not_kept(home, capsys):
         "3",
         "--planes",
         "axial",
-        "--results",
-        home / "results.csv",
     )
     assert explain(home, home / "runs", *words) == 0
     table = capsys.readouterr().out
@@ -424,14 +405,3 @@ def test_masks_that_do_not_fit_are_named(home, tmp_path, capsys):
         path.write_bytes(b"PK\x03\x04 broken")
     assert main(words) == 2
     assert "not a readable file of masks" in capsys.readouterr().err
-
-
-def test_a_results_file_of_before_is_read_and_brought_up_to_date(home, tmp_path):
-    old = [name for name in COLUMNS if name not in pointing.COLUMNS]
-    with open(tmp_path / "old.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, old, extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows := read(home / "results.csv"))
-    assert read(tmp_path / "old.csv") == [row | dict.fromkeys(pointing.COLUMNS, "") for row in rows]
-    upsert(tmp_path / "old.csv", [])
-    assert (tmp_path / "old.csv").read_text().splitlines()[0] == ",".join(COLUMNS)

@@ -47,34 +47,27 @@ def test_calibration_error_compares_means_within_a_bin():
 
 
 def test_thresholds_of_a_positive_minority():
-    # balanced: t = (.08 + .20) / 2 keeps 8/10 and finds 3/3, sum 1.8; t = .40 gives .9 + .667, less
     chosen = metrics.choose(*tune_set(), [1])
     assert chosen.threshold == pytest.approx((HEADLINE,), abs=1e-4)
-    assert chosen.threshold_bal == pytest.approx((0.14,))
-    assert chosen.prior == pytest.approx((3 / 13,))
 
 
 def test_a_negative_minority_is_the_mirror_image():
     truth, score = tune_set()
     mirrored = metrics.choose(1 - truth, 1 - score, [0])
     assert mirrored.threshold == pytest.approx((1 - HEADLINE,), abs=1e-4)
-    assert mirrored.threshold_bal == pytest.approx((0.86,))
     straight, _ = one_label([1, 1, 1, 0, 0], [0.45, 0.46, 0.9, 0.2, 0.47])
     turned, _ = one_label([0, 0, 0, 1, 1], [0.55, 0.54, 0.1, 0.8, 0.53], minority=0, operating=mirrored)
     # .46 and .9 reach HEADLINE
     assert straight["minority_recall"] == turned["minority_recall"] == pytest.approx(2 / 3)
     assert straight["majority_recall"] == turned["majority_recall"] == pytest.approx(1 / 2)  # .47 does too
-    assert straight["minority_recall_bal"] == turned["minority_recall_bal"] == 1
-    assert straight["majority_recall_bal"] == turned["majority_recall_bal"] == 0
-    for kind in ("minority_recall_em", "majority_recall_em", "auc", "brier"):
+    for kind in ("auc", "brier"):
         assert straight[kind] == pytest.approx(turned[kind])
 
 
 def test_recalls_at_one_half_name_the_right_class():
     # at 0.5: positives .5 and .9 of three are called so (0.5 counts as positive), negatives .2 and .4 of three are not
     value, _ = one_label([1, 1, 1, 0, 0, 0], [0.5, 0.9, 0.3, 0.2, 0.4, 0.8], minority=0)
-    assert value["sensitivity"] == value["majority_recall_50"] == pytest.approx(2 / 3)
-    assert value["specificity"] == value["minority_recall_50"] == pytest.approx(2 / 3)
+    assert value["majority_recall_50"] == value["minority_recall_50"] == pytest.approx(2 / 3)
     value, _ = one_label([1, 1, 0], [0.5, 0.9, 0.8], minority=0)
     assert (value["minority_recall_50"], value["majority_recall_50"]) == (0, 1)
 
@@ -93,9 +86,9 @@ def test_the_headline_threshold_keeps_ninety_percent(minority):
 def test_scores_that_all_tie_find_nobody():
     truth, score = tune_set()
     chosen = metrics.choose(truth, np.full_like(score, 0.5), [1])
-    assert chosen.threshold == chosen.threshold_bal == (np.nextafter(0.5, 1),)  # all kept, none found
+    assert chosen.threshold == (np.nextafter(0.5, 1),)  # all kept, none found
     value, _ = one_label([0, 1, 1], [0.5, 0.5, 0.5], operating=chosen)
-    assert (value["minority_recall"], value["minority_recall_em"], value["majority_recall_em"]) == (0, 0, 1)
+    assert (value["minority_recall"], value["majority_recall"]) == (0, 1)
 
 
 def test_macro_is_the_mean_and_undefined_figures_carry_a_reason():
@@ -108,13 +101,13 @@ def test_macro_is_the_mean_and_undefined_figures_carry_a_reason():
     values, reasons = metrics.figures(truth[:, :2], score[:, :2], ["a", "b"], [1, 1], chosen)
     assert list(values) == ["a", "b", "macro"] and all(tuple(v) == metrics.FIGURES for v in values.values())
     assert values["macro"]["auc"] == pytest.approx((values["a"]["auc"] + values["b"]["auc"]) / 2)
-    assert reasons["a"] == {} and set(reasons["macro"]) == {"threshold", "threshold_bal"}
+    assert reasons["a"] == {} and set(reasons["macro"]) == {"threshold"}
 
     values, reasons = metrics.figures(truth, score, ["a", "b", "c"], [1, 1, 1], chosen)
     assert reasons["c"]["auc"] == "all 30 exams are of class 0"
     assert reasons["c"]["majority_recall"] == "on tune: all 30 exams are of class 0"
     assert reasons["macro"]["auc"] == "undefined for c" and np.isnan(values["macro"]["auc"])
-    assert values["c"]["specificity"] > 0 and np.isnan(values["c"]["sensitivity"])
+    assert values["c"]["majority_recall_50"] > 0 and np.isnan(values["c"]["minority_recall_50"])
     for name, value in values.items():  # a reason for each NaN and for nothing else
         assert set(reasons[name]) == {figure for figure in metrics.FIGURES if np.isnan(value[figure])}
         assert all(reasons[name].values())
@@ -131,55 +124,6 @@ def test_scores_that_are_nan_or_logits():
 
 
 # ---- prevalence ----------------------------------------------------------------------------------
-
-
-def two_valued(high: int, of: int) -> np.ndarray:
-    """Scores .8 and .2, calibrated at prevalence 1/2: P(.8 | positive) = .8 and P(.8 | negative) = .2."""
-    return np.array([0.8] * high + [0.2] * (of - high))
-
-
-def test_saerens_by_hand():
-    # a share f of .8 means .8 q + .2 (1 - q) = f; f = .35 gives q = .25
-    corrected, q = metrics.saerens(two_valued(35, 100), 0.5)
-    assert q == pytest.approx(0.25)
-    assert corrected[0] == pytest.approx(4 / 7)  # .25 x .8 / (.25 x .8 + .75 x .2)
-    assert corrected[-1] == pytest.approx(1 / 13)  # .25 x .2 / (.25 x .2 + .75 x .8)
-    assert metrics.saerens(two_valued(50, 100), 0.5)[1] == 0.5  # nothing shifted
-    assert metrics.saerens(two_valued(10, 100), 0.5)[1] == pytest.approx(0, abs=1e-9)  # below .2: none
-    # f = .46 gives q = .43, gain 46 log .92 + 54 log 1.08 = .32, twice that below 3.84: no change can be told
-    assert metrics.saerens(two_valued(46, 100), 0.5)[1] == 0.5
-    assert metrics.saerens(np.full(99, 0.3001), 0.3)[1] == 0.3  # scores that say nothing
-    with pytest.raises(ValueError, match="prior"):
-        metrics.saerens(np.array([0.3]), 0)
-
-
-def test_saerens_is_the_fixed_point_of_em():
-    score, prior = np.random.default_rng(0).beta(1, 2, 400), 0.4
-    q = prior
-    for _ in range(5000):
-        positive, negative = q / prior * score, (1 - q) / (1 - prior) * (1 - score)
-        q = np.mean(positive / (positive + negative))
-    corrected, estimated = metrics.saerens(score, prior)
-    assert estimated == pytest.approx(q, abs=1e-6) and corrected.mean() == pytest.approx(q, abs=1e-6)
-
-
-def test_correction_keeps_the_headline_and_moves_one_half():
-    """Prevalence 0.2 on tune, 0.5 reported, scores right at 0.2: recall at 0.5 is too low; the correction mends it."""
-    rng = np.random.default_rng(0)
-
-    def draw(exams, prevalence):
-        truth = (rng.random((exams, 1)) < prevalence).astype(int)
-        return truth, 1 / (1 + np.exp(-(2 * (rng.normal(size=truth.shape) + 2 * truth - 1) + np.log(0.2 / 0.8))))
-
-    tune, (truth, score) = draw(3000, 0.2), draw(3000, 0.5)
-    chosen = metrics.choose(*tune, [1])
-    value = metrics.figures(truth, score, ["acl"], [1], chosen)[0]["acl"]
-    assert value["minority_recall_50"] == pytest.approx(0.62, abs=0.04)  # P(z > -1 + log(4) / 2) = P(z > -.31)
-    assert value["minority_recall_em"] == pytest.approx(0.84, abs=0.04)  # P(z > -1): the best rule at prevalence 1/2
-    assert value["majority_recall"] == pytest.approx(0.90, abs=0.03)  # holds although the prevalence moved
-    corrected, q = metrics.saerens(score[:, 0], 0.2)
-    assert q == pytest.approx(0.5, abs=0.03)
-    assert (np.diff(corrected[np.argsort(score[:, 0])]) >= 0).all()  # monotone: a mapped threshold changes no call
 
 
 def test_shift_speaks_in_one_sentence():

@@ -210,7 +210,7 @@ def test_a_field_that_comes_later_with_a_default_changes_no_digest():
     assert len(set(whole)) == len(whole)
 
 
-def test_a_file_without_columns_that_came_later_is_read_and_one_without_a_key_is_not(whole, tmp_path, capsys):
+def test_files_of_earlier_versions_are_read_and_one_without_a_key_is_not(whole, tmp_path, capsys):
     rows = read(whole / "results.csv")
     path = tmp_path / "old.csv"
 
@@ -222,6 +222,9 @@ def test_a_file_without_columns_that_came_later_is_read_and_one_without_a_key_is
             out.writeheader()
             out.writerows(rows)
 
+    path.write_text("".join(line + ",x\n" for line in (whole / "results.csv").read_text().splitlines()))
+    path.write_text(path.read_text().replace(",x", ",rel_prediction", 1))  # a column of an earlier version
+    assert read(path) == rows
     gone = {"skill", "ece", "machine"}
     written(gone)
     assert read(path) == [row | dict.fromkeys(gone, "") for row in rows]
