@@ -86,6 +86,15 @@ def exact(figure: str, baseline: set[str], now: set[str]) -> Verdict:
     return Verdict(figure, text(baseline), text(now), "the same", IDENTICAL if now <= baseline else "changed")
 
 
+def alike(figure: str, baseline: dict[tuple, float], now: dict[tuple, float], limit: float) -> Verdict:
+    """Scores without noise of training, by exam and label: none may differ by more than `limit`."""
+    if baseline.keys() != now.keys():
+        return Verdict(figure, "0", "other exams", "the same exams", "changed")
+    largest = max(abs(now[key] - score) for key, score in baseline.items())
+    verdict = IDENTICAL if not largest else INSIDE if largest <= limit else "changed"
+    return Verdict(figure, "0", f"{largest:.6f}", f"<= {limit:g}", verdict, f"{limit:g}")
+
+
 def at_most(figure: str, baseline: float, now: float, limit: float) -> Verdict:
     """A figure that may grow to `limit` times its baseline."""
     return Verdict(

@@ -10,10 +10,23 @@ from sslm_core.errors import UserError
 from sslm_core.exams import MACRO
 
 from ..check import gates
-from ..check.check import KINDS, NOW, has, judged, run, stored, told, usable
+from ..check.check import (
+    KINDS,
+    NOW,
+    SCORE_COLUMNS,
+    SCORES,
+    has,
+    judged,
+    moved,
+    run,
+    stored,
+    stored_scores,
+    told,
+    usable,
+)
 from ..check.gates import Verdict
 from ..check.speed import against, known
-from ..config.options import device_of, listed, seeds_of, whole
+from ..config.options import check_writable, device_of, listed, seeds_of, whole
 from ..config.presets import preset
 from ..data.dataset import embedded
 from ..run.device import environment
@@ -58,6 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, default=Path("results.csv"), help="the file that --update writes (default results.csv)"
     )
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        default=SCORES,
+        help="the baseline's scores of frozen methods; --update writes it (default bench/check/scores.csv)",
+    )
     parser.add_argument("--markdown", action="store_true", help="print a markdown table")
 
 
@@ -71,6 +91,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--update: takes all gates and {gates.LEAST} seeds or more, and no --against")
     if args.update:
         results.check(args.results)
+        check_writable("--scores", args.scores.parent)
     verdicts, footing, here = [], "", environment(torch.device(device))
     if kinds != ["speed"] or not args.against:
         key = {"preset": chosen.name, "protocol": "clean", "variant": "", "device": device}
@@ -89,13 +110,18 @@ def main(args: argparse.Namespace) -> int:
                         raise
                     say(f"the changes are not listed, as the old baseline cannot be compared: {error}")
                     baseline = []
-            rows = run(dataset, chosen, seeds, device, args.jobs, Path(folder)) if kinds != ["speed"] else []
+            exact = "accuracy" in kinds and not args.update
+            before = stored_scores(args.scores, dataset.digest, device) if exact else []
+            rows, scores = [], []
+            if kinds != ["speed"]:
+                rows, scores = run(dataset, chosen, seeds, device, args.jobs, Path(folder))
         now = [results.cells(row) for row in rows if row["label"] == MACRO]
         if baseline and now:
-            verdicts = judged(baseline, now, kinds, here)
+            verdicts = (moved(before, scores) if exact else []) + judged(baseline, now, kinds, here)
             footing = told(baseline, now, verdicts, where, here)
         if args.update:
             results.upsert(args.results, rows, instead=lambda row: has(row, key))
+            results.write_rows(args.scores, SCORE_COLUMNS, scores)
     if "speed" in kinds and not args.update:
         ref = args.against or baseline[0]["commit"].rstrip("+")
         if args.against or known(ref):

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 import sslm_core.sslm
 from bench.__main__ import main
 from bench.check import check, gates, speed
+from bench.cli import check as verb
 from bench.cli.check import table
 from bench.config import presets
 from bench.data.dataset import embedded
 from bench.machine import ROOT
-from bench.run import methods, sweep
+from bench.run import methods, probe, sweep
 from bench.run.device import environment
 from bench.store import results
 from sslm_core.encoder import Residual
@@ -103,8 +104,9 @@ def in_this_process(monkeypatch):
 
 
 @pytest.fixture
-def tiny(monkeypatch):
+def tiny(monkeypatch, baseline):
     monkeypatch.setitem(presets.PRESETS, "check", TINY)
+    monkeypatch.setattr(verb, "SCORES", baseline.with_name("scores.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,7 @@ def baseline(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         in_this_process.__wrapped__(patch)
         patch.setitem(presets.PRESETS, "check", TINY)
+        patch.setattr(verb, "SCORES", path.with_name("scores.csv"))
         assert (
             main(["check", "--update", "--device", "cpu", "--results", str(path), "--baseline", str(empty(path))]) == 0
         )
@@ -135,7 +138,7 @@ def test_unchanged_code_is_identical(tiny, baseline, capsys):
     assert checked(baseline) == 0
     out = capsys.readouterr().out
     assert "Scores are identical to the stored ones" in out and out.endswith("check passed\n")
-    assert sum("identical" in line for line in out.splitlines()) == 4 + 4 + 1  # scores, work, the sentence
+    assert sum("identical" in line for line in out.splitlines()) == 2 + 4 + 4 + 1  # frozen, noisy, work, the sentence
 
 
 def test_other_seeds_are_within_noise(tiny, baseline, capsys):
@@ -144,9 +147,22 @@ def test_other_seeds_are_within_noise(tiny, baseline, capsys):
     assert (
         out.startswith("| figure | baseline | now |")
         and "| within noise |" in out
-        and "identical" not in out
+        and out.count("identical") == 2  # those of frozen methods
         and "FLOPs" not in out
     )
+
+
+def test_features_of_the_wrong_layer_change_frozen_scores(tiny, baseline, monkeypatch, capsys):
+    monkeypatch.setattr(probe, "least_loss", lambda history: max(history, key=lambda record: record["tune_loss"]))
+    assert checked(baseline, "--gates", "accuracy") == 1
+    failed = capsys.readouterr().out.splitlines()[-1]
+    assert failed.count("scores, the largest change: changed") == 2
+
+
+def test_scores_of_another_data_set_are_refused(tiny, baseline, tmp_path, capsys):
+    assert checked(baseline, "--gates", "accuracy", "--scores", str(tmp_path / "none.csv")) == 2
+    error = capsys.readouterr().err
+    assert "none.csv: no scores of data" in error and "--update" in error and error.count("\n") == 1
 
 
 def test_a_loss_fails(tiny, baseline, tmp_path, capsys):
@@ -334,7 +350,7 @@ def test_faults_fail_against_the_committed_baseline(plant, method, caught, monke
     _, rows = check.stored(ROOT / "results.csv")
     baseline = [row for row in rows if row["preset"] == "check" and row["label"] == MACRO and row["device"] == "cpu"]
     check.usable(baseline, CHECK.methods, "results.csv")
-    now = check.run(
+    now, _ = check.run(
         dataset, replace(CHECK, methods=(method,)), list(CHECK.seeds[: check.NOW]), "cpu", 1, tmp_path / "runs"
     )
     now = [results.cells(row) for row in now if row["label"] == MACRO]
