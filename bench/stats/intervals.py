@@ -297,7 +297,9 @@ def _estimated(methods: list[np.ndarray], figure: np.ndarray, exams: int, hidden
         explained = np.nanvar(apart, axis=0).sum() / (seeds - 1)
         variance += max(0.0, float(between - explained)) / seeds
         trust += float(between / seeds) ** 2 / (seeds - 1)
-    df = variance**2 / trust if trust else math.inf
+    # of a sum never fewer than of its least certain part; taking off what exams explain could leave almost none
+    least = min([exams - 1, *(draws.shape[1] - 1 for draws in methods if over == METHODS)])
+    df = max(variance**2 / trust, least) if trust else math.inf
     return replace(nothing, se=math.sqrt(variance), se_exams=math.sqrt(by_exams), df=df)
 
 
