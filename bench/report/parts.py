@@ -112,21 +112,22 @@ def recalls(summed: dict[str, Summary], save: Save) -> list[page.Part]:
     return [[save("recall", figure, caption)]]
 
 
+def headline(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save) -> list[page.Part]:
+    """What stands first: the accuracy that the time of training buys."""
+    about = "training seconds (pretext and every learning rate tried included)"
+    return _against(summed, cost, save, "train_seconds", "training seconds", about)
+
+
 def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save) -> list[page.Part]:
-    auc = {name: s.auc[-1] for name, s in summed.items()}
-    kinds = (
-        ("train_seconds", "training seconds", "pretext and every learning rate tried included"),
-        ("exams_per_s", "exams per second", "from frames in memory to scores"),
-    )
-    figures = []
-    for key, unit, more in kinds:
-        figure = plots_methods.against(
-            auc, {name: c[key] for name, c in cost.items()}, unit, lambda name: name.startswith(REFERENCE)
-        )
-        figures.append(
-            save(f"auc-{key.replace('_', '-')}", figure, f"Macro AUC against {unit} ({more}), all planes together.")
-        )
-    return [figures]
+    about = "exams per second (from frames in memory to scores)"
+    return _against(summed, cost, save, "exams_per_s", "exams per second", about)
+
+
+def _against(summed, cost, save: Save, key: str, unit: str, about: str) -> list[page.Part]:
+    auc, spent = {name: s.auc[-1] for name, s in summed.items()}, {name: c[key] for name, c in cost.items()}
+    figure = plots_methods.against(auc, spent, unit, lambda name: name.startswith(REFERENCE))
+    caption = f"Macro AUC against {about}, all planes together."
+    return [[save(f"auc-{key.replace('_', '-')}", figure, caption)]]
 
 
 def studies(folder: Path) -> list[page.Part]:

@@ -33,11 +33,11 @@ def write(
         return page.Picture(data, caption, wide)
 
     sections = {
-        "Methods": parts.methods_table(first.labels, summed, cost),
+        "Methods": [*parts.headline(summed, cost, save), *parts.methods_table(first.labels, summed, cost)],
         "ROC and precision-recall": parts.curves(draws, summed, save),
         "Differences": parts.differences(found, save),
         "Minority recall": parts.recalls(summed, save),
-        "AUC against cost": parts.costs(summed, cost, save),
+        "AUC against throughput": parts.costs(summed, cost, save),
         "Label efficiency and ablations": parts.studies(home(first) / "studies"),
         "Pretext": parts.pretexts(methods, save),
         "Calibration": parts.calibration(draws, ensemble, save),
