@@ -18,7 +18,7 @@ from .gates import Verdict
 
 TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # parts that SCRIPT times
 SCRIPT = Path(__file__).with_name("timing.py")
-PAIRS = (3, 8)  # least and most
+PAIRS = (3, 5)  # least and most
 NARROW = 0.05  # half an interval's width, relative: pairs are added until all are narrower
 # on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
 BEYOND = 0.005
