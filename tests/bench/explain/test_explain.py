@@ -398,7 +398,7 @@ def test_masks_that_do_not_fit_are_named(home, tmp_path, capsys):
     shutil.copytree(home / "exams", tmp_path / "exams")
     for path in (tmp_path / "exams" / "masks").rglob("*.npz"):
         np.savez(path, acl=np.zeros((2, 3, 4), bool))
-    words = ["explain", str(cell(home)), "--score", "--data", str(tmp_path / "exams"), "--device", "cpu"]
+    words = ["explain", str(cell(home)), "--score", "--force", "--data", str(tmp_path / "exams"), "--device", "cpu"]
     assert main(words) == 2
     assert re.search(r"\(2, 3, 4\), expected bool \(\d+, 48, 48\);", capsys.readouterr().err)
     for path in (tmp_path / "exams" / "masks").rglob("*.npz"):
