@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sslm_core import ranks
 from sslm_core.errors import UserError
-from sslm_core.files import held, write_atomic
+from sslm_core.files import drop_unfinished, held, write_atomic
 from sslm_core.frames import quiet
 
 from ..data.dataset import Dataset
@@ -51,6 +51,8 @@ def claimed(out: Path, dataset: Dataset, shard: str = "") -> Iterator[None]:
             )
     home = out / f"{dataset.name}-{dataset.digest}"
     with held(home / "lock", bool(shard)), held(home / f"lock-{shard}") if shard else contextlib.nullcontext():
+        if not shard:  # alone
+            drop_unfinished(home, FILES)
         if dataset.files and not (home / FILES).exists():
             write_atomic(home / FILES, lambda path: path.write_text(json.dumps(dataset.files, indent=0)))
         yield

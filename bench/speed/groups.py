@@ -46,6 +46,7 @@ def run_suite(setting: dict, report: Path, storage: Path, save: str | None, comp
         words.append(f"--benchmark-compare={compare}" if compare else "--benchmark-compare")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     env = os.environ | {"SSLM_SPEED": json.dumps(setting), "PYTHONPATH": path}
+    env.pop("PYTEST_XDIST_WORKER", None)  # in a worker of another pytest pytest-benchmark would time nothing
     # Ctrl-C is answered here, which ends it
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=env, process_group=0)
     if done.returncode or not report.exists():

@@ -87,14 +87,6 @@ def test_peak_memory_is_that_of_the_call():
 # -- the verb ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True, scope="module")
-def a_pytest_of_its_own():
-    """The suite's, even where these tests are a worker's of another: pytest-benchmark times nothing in workers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTEST_XDIST_WORKER", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory):
     """The folder of one quick run, on noise in place of the phantom: its stored file is there too."""
