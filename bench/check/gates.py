@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 from scipy import optimize, stats
 
 ALARMS = 0.005  # chance that unchanged code fails any of the gates of noisy figures; half of the 1 % that is promised
@@ -90,8 +91,8 @@ def alike(figure: str, baseline: dict[tuple, float], now: dict[tuple, float], li
     """Scores without noise of training, by exam and label: none may differ by more than `limit`."""
     if baseline.keys() != now.keys():
         return Verdict(figure, "0", "other exams", "the same exams", "changed")
-    largest = max(abs(now[key] - score) for key, score in baseline.items())
-    verdict = IDENTICAL if not largest else INSIDE if largest <= limit else "changed"
+    largest = float(np.max([abs(now[key] - score) for key, score in baseline.items()]))  # NaN where any is
+    verdict = IDENTICAL if largest == 0 else INSIDE if largest <= limit else "changed"
     return Verdict(figure, "0", f"{largest:.6f}", f"<= {limit:g}", verdict, f"{limit:g}")
 
 

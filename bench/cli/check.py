@@ -18,6 +18,7 @@ from ..check.check import (
     has,
     judged,
     moved,
+    read_scores,
     run,
     stored,
     stored_scores,
@@ -92,6 +93,7 @@ def main(args: argparse.Namespace) -> int:
     if args.update:
         results.check(args.results)
         check_writable("--scores", args.scores.parent)
+        read_scores(args.scores)
     verdicts, footing, here = [], "", environment(torch.device(device))
     if kinds != ["speed"] or not args.against:
         key = {"preset": chosen.name, "protocol": "clean", "variant": "", "device": device}
@@ -110,18 +112,20 @@ def main(args: argparse.Namespace) -> int:
                         raise
                     say(f"the changes are not listed, as the old baseline cannot be compared: {error}")
                     baseline = []
-            exact = "accuracy" in kinds and not args.update
-            before = stored_scores(args.scores, dataset.digest, device) if exact else []
+            exact = "accuracy" in kinds
+            before = stored_scores(args.scores, dataset.digest, device) if exact and not args.update else []
             rows, scores = [], []
             if kinds != ["speed"]:
-                rows, scores = run(dataset, chosen, seeds, device, args.jobs, Path(folder))
+                rows, scores = run(dataset, chosen, seeds, device, args.jobs, Path(folder), exact)
         now = [results.cells(row) for row in rows if row["label"] == MACRO]
         if baseline and now:
-            verdicts = (moved(before, scores) if exact else []) + judged(baseline, now, kinds, here)
-            footing = told(baseline, now, verdicts, where, here)
+            noisy = judged(baseline, now, kinds, here)
+            footing = told(baseline, now, noisy, where, here)
+            verdicts = (moved(before, scores) if before else []) + noisy
         if args.update:
             results.upsert(args.results, rows, instead=lambda row: has(row, key))
-            results.write_rows(args.scores, SCORE_COLUMNS, scores)
+            others = [row for row in read_scores(args.scores) if row["device"] != device]
+            results.write_rows(args.scores, SCORE_COLUMNS, others + scores)
     if "speed" in kinds and not args.update:
         ref = args.against or baseline[0]["commit"].rstrip("+")
         if args.against or known(ref):

@@ -6,11 +6,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from sslm_core.errors import UserError, one_of, printable
+from sslm_core.errors import UserError, printable
 
+from ..config.options import listed, whole
 from ..data.doctor import diagnose
 from ..data.doctor_text import as_text
-from ..data.importers.shared import FORMATS, PLANES, Options, Span, check_destination, convert, found_in, write_key
+from ..data.importers.shared import FORMATS, PLANES, Options, Span
+from ..data.importers.writing import check_destination, convert, found_in, write_key
 from ..machine import cores
 
 
@@ -30,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--valid", type=float, default=0.2, help="share of the patients to report on (default 0.2)")
     parser.add_argument("--series", metavar="REGEX", help="only series (NIfTI: paths) in which this is found")
-    parser.add_argument("--planes", default="", help=f"comma-separated: {', '.join(PLANES)} (default: what most have)")
+    parser.add_argument("--planes", help=f"comma-separated: {', '.join(PLANES)} (default: what most have)")
     parser.add_argument("--derived", action="store_true", help="take derived DICOM images too")
     parser.add_argument(
         "--range",
         metavar="LOW,HIGH",
         help="what becomes 0 and 255: intensities (--range=-200,900), or percentiles as 0%%,99%%, the default",
     )
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=whole("--workers"), help="processes (default: one a core)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -58,21 +60,15 @@ def main(args: argparse.Namespace) -> int:
 
 
 def options_of(args: argparse.Namespace) -> Options:
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers {args.workers}: expected 1 or more")
     if not 0 < args.valid < 1:
         raise UserError(f"--valid {args.valid:g}: expected a share between 0 and 1")
-    planes = tuple(name.strip() for name in args.planes.split(",") if name.strip())
-    for name in planes:
-        if name not in PLANES:
-            raise UserError(f"--planes {name}: {one_of(PLANES, name)}")
     try:
         series = re.compile(args.series, re.IGNORECASE) if args.series else None
     except re.error as error:
         raise UserError(f"--series {args.series}: not a regular expression ({error})") from None
     return Options(
         series=series,
-        planes=planes,
+        planes=tuple(listed(args.planes, (), PLANES, "--planes")),
         derived=args.derived,
         span=span_of(args.range) if args.range else None,
         labels=args.labels,

@@ -8,9 +8,9 @@ import re
 import sys
 from pathlib import Path
 
+from ..machine import ROOT
 from ..store.columns import page
 
-ROOT = Path(__file__).resolve().parents[2]
 FROM, TO = "<!-- results: written by `make docs` from docs/results.md -->", "<!-- end of results -->"
 
 

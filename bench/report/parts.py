@@ -123,7 +123,9 @@ def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: S
     return _against(summed, cost, save, "exams_per_s", "exams per second", about)
 
 
-def _against(summed, cost, save: Save, key: str, unit: str, about: str) -> list[page.Part]:
+def _against(
+    summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save, key: str, unit: str, about: str
+) -> list[page.Part]:
     auc, spent = {name: s.auc[-1] for name, s in summed.items()}, {name: c[key] for name, c in cost.items()}
     figure = plots_methods.against(auc, spent, unit, lambda name: name.startswith(REFERENCE))
     caption = f"Macro AUC against {about}, all planes together."

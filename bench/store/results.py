@@ -2,7 +2,10 @@
 
 import csv
 import io
+import itertools
 import math
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,11 +110,25 @@ def upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool] = lambd
 
 
 def _upsert(path: Path, rows: list[dict], instead: Callable[[dict], bool]) -> None:
+    _keep_retired(path)
     table = {tuple(row[name] for name in KEY): row for row in read(path) if not instead(row)}
     for row in map(cells, rows):
         table[tuple(row[name] for name in KEY)] = row
 
     write_rows(path, COLUMNS, [table[key] for key in sorted(table)])
+
+
+def _keep_retired(path: Path) -> None:
+    """A copy beside a file with figures in RETIRED columns, which are not written again."""
+    if not path.exists():
+        return
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        if not any(row.get(name) for row in csv.DictReader(file) for name in RETIRED):
+            return
+    number = next(n for n in itertools.count(1) if not path.with_name(f"{path.stem}.old{n}{path.suffix}").exists())
+    old = path.with_name(f"{path.stem}.old{number}{path.suffix}")
+    shutil.copy(path, old)
+    print(f"{path}: has columns of an earlier version, which go; the file as it was is {old}", file=sys.stderr)
 
 
 def write_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, str]]) -> None:

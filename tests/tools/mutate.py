@@ -24,7 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.importers.kneemri import read, read_diagnoses
-from bench.data.importers.shared import Options, found_in, read_label_table
+from bench.data.importers.shared import Options
+from bench.data.importers.tables import read_label_table
+from bench.data.importers.writing import found_in
 from sslm_core.errors import UserError
 from sslm_core.exams import read_labels, read_volume, volume_shape
 

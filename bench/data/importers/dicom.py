@@ -15,8 +15,20 @@ import numpy as np
 from sslm_core.errors import UserError, printable
 from sslm_core.reading import LARGEST, opened
 
-from .shared import PLANES, ROBUST, Exam, Found, Options, Volume, check_voxels, files_below, hashed, largest, looked
-from .shared import told_several as told
+from .shared import (
+    PLANES,
+    ROBUST,
+    Exam,
+    Found,
+    Options,
+    Volume,
+    check_voxels,
+    files_below,
+    hashed,
+    largest,
+    looked,
+    told_several,
+)
 
 try:
     import pydicom
@@ -202,7 +214,7 @@ def find(src: Path, options: Options) -> Found:
         exam = Exam(study, hashed(study), head.patient, (*head.known, *_common(folders)))
         exam.volumes = {plane: largest(study, plane, all_, several) for plane, all_ in planes.items()}
         found.exams.append(exam)
-    found.notices += told(several)
+    found.notices += told_several(several)
     if gaps:
         found.notices.append(f"{len(gaps)} series have gaps between slices, as {gaps[0]!r}: images missing?")
     _check_decoders(found, of_study, stacks)

@@ -1,8 +1,8 @@
 """KneeMRI (Rijeka): sagittal volumes in ten folders, one label `acl` (partial or complete), and the authors' own split.
 
     SRC/vol01 ... vol10/EXAMID-SERIES.pck     pickled integers [T, H, W], read as data (see pickled.py)
-    SRC/metadata.csv                          with the columns volumeFilename and aclDiagnosis (0 intact, 1 partial, 2
-    complete)
+    SRC/metadata.csv                          with the columns volumeFilename and aclDiagnosis
+                                              (0 intact, 1 partial, 2 complete)
 
 The ids are the authors' public ones. Each frame is stretched by its own range, unless --range says otherwise.
 """

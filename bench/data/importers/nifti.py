@@ -17,8 +17,20 @@ import numpy as np
 from sslm_core.errors import UserError, printable
 from sslm_core.reading import LARGEST, opened
 
-from .shared import PLANES, ROBUST, Exam, Found, Options, Volume, check_voxels, files_below, hashed, largest, looked
-from .shared import told_several as told
+from .shared import (
+    PLANES,
+    ROBUST,
+    Exam,
+    Found,
+    Options,
+    Volume,
+    check_voxels,
+    files_below,
+    hashed,
+    largest,
+    looked,
+    told_several,
+)
 
 try:
     from nibabel import orientations
@@ -138,7 +150,7 @@ def find(src: Path, options: Options) -> Found:
         exam = Exam(name, id, patients[name], known)
         exam.volumes = {plane: largest(name, plane, all_, several) for plane, all_ in volumes.items()}
         found.exams.append(exam)
-    found.notices += told(several)
+    found.notices += told_several(several)
     return found
 
 

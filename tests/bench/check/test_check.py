@@ -87,6 +87,17 @@ def test_work_is_exact_memory_a_ratio_and_time_an_interval():
         assert gates.slower("f", gates.Ratio(1.2, low, high), 1.15).verdict == verdict
 
 
+def test_scores_without_noise_may_hardly_move():
+    before = {("1", "acl"): 0.5, ("2", "acl"): 0.25}
+
+    def verdict(**now) -> str:
+        return gates.alike("f", before, {(exam[1:], "acl"): score for exam, score in now.items()}, 0.01).verdict
+
+    assert verdict(e1=0.5, e2=0.25) == "identical" and verdict(e1=0.505, e2=0.25) == "within noise"
+    assert verdict(e1=0.5, e2=0.27) == verdict(e1=0.5) == "changed"
+    assert verdict(e1=math.nan, e2=0.25) == verdict(e1=0.5, e2=math.nan) == "changed"
+
+
 def test_ratios_of_durations():
     first, second = [1.0, 2.0, 4.0], [1.5, 2.9, 6.1]  # a machine that gets slower meets both sides of a pair
     ratio = gates.paired(first, second, 0.01)

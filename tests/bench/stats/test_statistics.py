@@ -179,3 +179,25 @@ def test_a_rare_class_has_a_verdict_from_ten_exams_on(monkeypatch):
     assert [[verdict == "too few" for verdict in row] for row in printed] == few and 0 < np.mean(few) < 1
     each, _ = false_verdicts([row for row in printed if "too few" not in row])
     assert each <= 0.05 and all(share >= 0.91 for share in held.values())
+
+
+@pytest.mark.slow
+def test_macro_intervals_hold_the_truth_where_labels_are_often_perfect():
+    rng = np.random.default_rng(0)
+    for exams, apart in ((60, (3.2, 2.2)), (80, (3.6, 3.0)), (80, (4.5, 1.5))):
+        true = np.mean([PHI(distance / math.sqrt(2)) for distance in apart])
+        held, lengths, perfect = [], [], 0
+        for repeat in range(250):
+            truth = np.stack([rng.random(exams) < 0.72, rng.random(exams) < 0.22], 1).astype(int)
+            if intervals.exams_behind(truth).min() < intervals.MIN_SHOWN:
+                continue
+            score = rng.normal(size=(1, exams, 2)) + truth * np.array(apart)
+            behind = intervals.exams_behind(truth)
+            draws = intervals.auc_draws(truth, score, intervals.weights(truth, 400, repeat))
+            hidden = intervals.hidden(draws, behind)[-1]
+            found = intervals.interval(draws[:, :, -1], behind[-1], hidden)
+            held.append(found.low <= true <= found.high)
+            lengths.append(found.high - found.low)
+            perfect += hidden > 0
+        print(f"{exams} exams, {apart}: {perfect} with a perfect label, {np.mean(held):.3f}, {np.mean(lengths):.2f}")
+        assert np.mean(held) > 0.94 and np.mean(lengths) < 0.2

@@ -11,7 +11,7 @@ import pytest
 from bench.__main__ import main
 from bench.config import presets
 from bench.run.job import changed, code
-from bench.store.results import COLUMNS, KEY, read
+from bench.store.results import COLUMNS, KEY, read, upsert
 from sslm_core.checkpoint import load, save
 from tests.tools.tiny import TINY
 
@@ -225,6 +225,11 @@ def test_files_of_earlier_versions_are_read_and_one_without_a_key_is_not(whole, 
     path.write_text("".join(line + ",x\n" for line in (whole / "results.csv").read_text().splitlines()))
     path.write_text(path.read_text().replace(",x", ",rel_prediction", 1))  # a column of an earlier version
     assert read(path) == rows
+    before = path.read_text()
+    upsert(path, [])  # what is not written again is kept beside
+    assert (tmp_path / "old.old1.csv").read_text() == before and "old.old1.csv" in capsys.readouterr().err
+    upsert(path, [])
+    assert read(path) == rows and not list(tmp_path.glob("*.old2.csv"))
     gone = {"skill", "ece", "machine"}
     written(gone)
     assert read(path) == [row | dict.fromkeys(gone, "") for row in rows]
