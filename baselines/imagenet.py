@@ -21,12 +21,10 @@ FILE, DIGEST = "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6fa
 # by download.pytorch.org/models
 PUBLISHED = {"resnet18": "resnet18-f37072fd.pth", "alexnet": "alexnet-owt-7be5be79.pth"}
 WEIGHTS = "SSLM_WEIGHTS"  # environment variable: a weights file of the user's, or a folder of them
-# smaller frames are enlarged to this. Enlarging those of 64 to 128 gave no better AUC on tune exams, for three times
-# the work
+# smaller frames are enlarged to this; 128 in place of 64 gave no better AUC on tune exams, for three times the work
 SIDE = 64
 PART = 8  # frames at a time on a CPU: their maps stay in cache and off fresh pages
-# of the head's learning rate, where the backbone is trained on: 1e-5, as MRNet's, beside 1e-3; 0.1 did worse on tune
-# exams
+# of the head's learning rate, where the backbone is trained on: 1e-5 as in MRNet, beside 1e-3; .1 was worse on tune
 PACE = 0.01
 
 

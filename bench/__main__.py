@@ -63,8 +63,7 @@ EXAMPLES = {  # verb -> the words of two calls
 }
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun
-# seconds after which a rank takes an error for its own: one that all make the first rank tells, and torchrun ends the
-# others
+# seconds until another rank tells an error: one that all ranks make is told by the first, and torchrun ends the others
 OWN = 10
 
 

@@ -48,8 +48,7 @@ class DownstreamConfig:
     tune_clips: int = 8  # per exam where an epoch is judged on tune
     head: Literal[*HEADS] = "convlstm"
     hidden: int = 512
-    # of a frozen backbone: the stage whose maps the head sees; by default the last, under head logistic the best on
-    # tune
+    # of a frozen backbone: the stage whose maps the head sees; by default the last, for logistic the best on tune
     layer: str = ""
     freeze: bool = True  # of a pretrained encoder; False trains it on, end to end, as supervised training does
     standardise: bool = False  # frozen features per channel, by their mean and spread over the fit frames

@@ -194,7 +194,7 @@ def likely(missing: Sequence[str], extra: Sequence[str], folder: Path) -> str:
             there = short[name.lstrip("0")]
             return (
                 f"the csv has {name}, the file is {there}.npy (spreadsheets drop leading zeros); write the ids as "
-                f"the files are named"
+                "the files are named"
             )
         if name in named:
             return f"there is {named[name]}; save it as {name}.npy"
@@ -233,7 +233,7 @@ def read_split(root: Path, split: str, shape: Callable[[Path], tuple[int, int, i
         if odd:
             raise UserError(
                 f"{tables[label]}: exam {odd[0]} is not in both it and {tables[labels[0]].name}; label every exam in "
-                f"each"
+                "each"
             )
     shapes = np.empty((len(planes), len(ids), 3), np.int64)
     for p, plane in enumerate(planes):

@@ -177,7 +177,7 @@ def rows_of(
     def missing(_):
         raise UserError(
             f"{cache.folder}: the first rank's {name}.npy is not there; the machines of all ranks must share this "
-            f"folder"
+            "folder"
         )
 
     return cache.rows(name, sizes, shape, missing)

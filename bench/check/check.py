@@ -199,7 +199,7 @@ def told(baseline: Rows, now: Rows, verdicts: list[Verdict], where: str, here: d
         elif not alike(baseline, here):
             lines.append(
                 f"Another machine or torch ({here['machine']}, torch {here['torch']}): scores differ by rounding "
-                f"alone, and are "
+                "alone, and are "
                 "judged by the spread of the baseline's seeds."
             )
         elif {str(seed) for seed in seeds} <= known:

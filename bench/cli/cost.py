@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
     whose = f"MRNet's {EXAMS}" if args.exams == EXAMS else f"{args.exams}"
     print(
         f"preset {chosen.name} on {whose} exams; computed from FLOPs, not measured: hours at {args.flops / 1e12:.3g} "
-        f"TFLOP/s"
+        "TFLOP/s"
     )
     print(f"{'':36}  {'PFLOP':>8}  {'hours':>6}  {len(FRAMES)} planes x {seeds} seeds, hours")
     for part, work in planned(chosen, frames, args.exams).items():

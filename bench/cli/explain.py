@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     if args.score and exams:
         raise UserError(
             f"{exams[0]}: --score scores all reported exams with a lesion; name no exam, and a folder that exists as "
-            f"RUN"
+            "RUN"
         )
     device = prepared(args.device, folders[0])
     asking = Asking(args.by, args.layer, args.grid, args.exams, args.data)
@@ -106,6 +106,6 @@ def chosen(args: argparse.Namespace) -> tuple[list[Path], list[str]]:
     if not wanted:
         raise UserError(
             f"{args.what[0]}: no run of these --methods, --planes and --seeds is stored there (variants: name their "
-            f"folders)"
+            "folders)"
         )
     return sorted(wanted, key=lambda folder: methods.index(records[folder]["method"]) if methods else 0), exams

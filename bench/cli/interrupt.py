@@ -23,8 +23,7 @@ _telling = _thread.allocate_lock()
 def answered(work: Callable[[], int]) -> int:
     """work() as all that this process does, Ctrl-C answered from now until its end. After it has ended, Ctrl-C changes
     nothing any more."""
-    # the tracker of semaphores outlives this process and would tell of those that it cleans up; it takes these options
-    # over
+    # the tracker of semaphores outlives this process, takes these options over, and would tell of what it cleans up
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     # an interrupt may come where Python or an extension being imported can only print it
     sys.excepthook, sys.unraisablehook = _unless_interrupted(sys.excepthook), _unless_interrupted(sys.unraisablehook)

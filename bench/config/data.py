@@ -15,8 +15,7 @@ NATURAL = "natural"  # in place of a share: the control
 class DataConfig:
     labels: float = 1.0  # share of the fit exams, and of the tune exams, whose labels are seen
     draw: int = 0  # which exams these are
-    # [LABEL:]SHARE of the label's rarer class among the fit exams; the label is that with the rarest class, if not
-    # named
+    # [LABEL:]SHARE of the label's rarer class among the fit exams; LABEL by default is that with the rarest class
     thin: str = ""
     exams: int = 0  # of train that are taken, in place of the preset's budget; 0: that
 

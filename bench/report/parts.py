@@ -185,7 +185,7 @@ def calibration(draws: dict[str, Draws], ensemble: str, save: Save) -> list[page
         )
     note = (
         f"Scores of {name} as they are, and after Platt's calibration chosen on tune; areas of points are shares of "
-        f"exams, seeds "
+        "exams, seeds "
         f"together. ECE: expected calibration error; on {len(first.truth)} exams a perfect model has some too."
     )
     return [note, figures]

@@ -145,7 +145,7 @@ def reported(folder: Path, record: dict, data: Path | None) -> ExamSet:
     if not root.is_dir():
         raise UserError(
             f"{folder}: the exams of {record['dataset']} ({record['digest']}) are not in {root}; name their folder "
-            f"with --data"
+            "with --data"
         )
     exams = _reported(root)
     ids, truth, _ = read_scores(folder / "scores.csv", record["labels"])["reported"]

@@ -87,7 +87,7 @@ def parsed(content: str, path: str) -> list[dict]:
     if odd:
         raise UserError(
             f"{path}: column {odd[0]!r} is not in both it and this version's schema; move the file away to start a "
-            f"new one"
+            "new one"
         )
     return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 

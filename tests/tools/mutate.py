@@ -253,7 +253,7 @@ def main() -> int:
     for suffix, counts in outcome.items():
         print(
             f"{suffix:7} {sum(counts.values()):>8} inputs: {counts['accepted']:>7} accepted, {counts['refused']:>7} "
-            f"refused in one line"
+            "refused in one line"
         )
     print(f"{len(findings)} findings; {time.monotonic() - began:.0f} s; peak memory grew by {grown / 1024:.0f} MB")
     for finding in findings[:20]:

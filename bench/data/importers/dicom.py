@@ -253,7 +253,7 @@ def _check_decoders(found: Found, of_study: dict, stacks: dict) -> None:
         name = pydicom.uid.UID(syntax[refused[0]]).name
         raise UserError(
             f"{refused[0]}: compressed as {printable(name)}, and no decoder is installed ({len(refused)} such files); "
-            f"pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress with `gdcmconv --raw IN OUT`"
+            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress with `gdcmconv --raw IN OUT`"
         )
 
 

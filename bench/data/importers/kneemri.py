@@ -77,7 +77,7 @@ def elsewhere(root: Path) -> str:
         return ""
     named = ["SRC itself" if name == "." else name for name in sorted(found)[:3]]
     return (
-        f"expected .pck files in vol01 to vol10 right below SRC, found some in "
+        "expected .pck files in vol01 to vol10 right below SRC, found some in "
         f"{', '.join(named)}{' and more' * (len(found) > 3)}; "
         "move them, as the authors' archive has them"
     )
@@ -113,7 +113,7 @@ def find(src: Path, options: Options) -> Found:
     if shared := sorted(knee for knee, of in sides.items() if len(of) > 1):
         found.notices.append(
             f"warning: {len(shared)} exams have series in more than one of {', '.join(FOLDERS)}, as {shared[0]}: "
-            f"figures on the reported exams flatter"
+            "figures on the reported exams flatter"
         )
     grades = Counter(diagnoses.values())
     found.notices.append(f"diagnoses: {grades[0]} intact, {grades[1]} partial, {grades[2]} complete")

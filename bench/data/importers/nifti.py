@@ -66,7 +66,7 @@ def header(file: BinaryIO, path: Path) -> Nifti1Header:
     if len(shape) > 3 and max(shape[3:]) > 1:
         raise UserError(
             f"{path}: {len(shape)} axes {printable(str(shape))}, expected a 3-D volume; save the one you want "
-            f"(nibabel: `nib.save(image.slicer[..., 0], FILE)`), or choose files with --series REGEX"
+            "(nibabel: `nib.save(image.slicer[..., 0], FILE)`), or choose files with --series REGEX"
         )
     if len(shape) < 3:
         raise UserError(f"{path}: {len(shape)} axes, expected a 3-D volume; export it again or choose with --series")
@@ -179,7 +179,7 @@ def sliced(path: Path, edges: tuple[float, ...], planes: tuple[str, ...]) -> int
     if ordered[2] < EVEN * ordered[1]:
         raise UserError(
             f"{path}: voxels of {' x '.join(f'{edge:g}' for edge in edges)} mm have no thickest axis; name the plane: "
-            f"--planes sagittal, coronal or axial"
+            "--planes sagittal, coronal or axial"
         )
     return edges.index(ordered[2])
 

@@ -85,7 +85,7 @@ class Array:
         if expected != len(self.data):
             raise Refused(
                 f"{len(self.data)} bytes of voxels, but its shape {self.shape} asks for {expected}: truncated or "
-                f"damaged"
+                "damaged"
             )
         return np.frombuffer(self.data, dtype).reshape(self.shape, order=self.order)
 

@@ -154,7 +154,7 @@ def largest(exam: str, plane: str, volumes: list[Volume], several: dict[str, lis
 def told_several(several: dict[str, list[str]]) -> list[str]:
     return [
         f"{len(chosen)} exams have several {plane} series; the largest of each is taken, as {chosen[0]} "
-        f"(--series REGEX chooses)"
+        "(--series REGEX chooses)"
         for plane, chosen in several.items()
     ]
 

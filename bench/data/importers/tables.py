@@ -31,7 +31,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
         if len(cells) != len(rows[0][1]) or len(cells) < 2:
             raise UserError(
                 f"{path}:{line}: {len(cells)} cells, expected {max(2, len(rows[0][1]))} on every line: the name of an "
-                f"exam and its values"
+                "exam and its values"
             )
     return rows
 
@@ -80,7 +80,7 @@ def matched(names: list[str], exams: list[Exam], path: Path) -> dict[str, Exam]:
         if len(fits) > 1:
             raise UserError(
                 f"{path}: {name[:60]!r} fits {len(fits)} exams (a patient with several studies?); name each exam as "
-                f"--key writes it"
+                "--key writes it"
             )
         if fits:
             if fits[0].id in taken:

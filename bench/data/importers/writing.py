@@ -68,7 +68,7 @@ def split(exams: list[Exam], share: float) -> dict[str, str]:
     if not 0 < count < len(groups):
         raise UserError(
             f"--valid {share:g}: puts {count} of {len(groups)} patients into valid; both sides need some: bring "
-            f"more, or another share"
+            "more, or another share"
         )
     sides = []
     for seed in range(TRIES):
@@ -186,7 +186,7 @@ def convert(importer: ModuleType, src: Path, found: Found, dst: Path, options: O
         add_labels(found, options.labels)
     elif not all(exam.labels for exam in found.exams):
         raise UserError(
-            f"--labels FILE.csv is needed: a name of an exam and one column a label, 0 or 1, on each line; --key "
+            "--labels FILE.csv is needed: a name of an exam and one column a label, 0 or 1, on each line; --key "
             f"FILE.csv lists the {len(found.exams)} exams that were found"
         )
     planes = take_planes(found, options.planes)
@@ -268,7 +268,7 @@ def write(importer, exams, sides, planes, dst: Path, options: Options, say: Call
             say(f"not read: {printable(why)}")
         raise UserError(
             f"{sorted(failed)[0]} ({len(failed)} of {len(tasks)} volumes could not be read, the others are written; "
-            f"mend them or take their exams out of the labels, and give the same command again)"
+            "mend them or take their exams out of the labels, and give the same command again)"
         )
     exams = sorted(exams, key=lambda e: e.id)
     for side in SPLITS:
