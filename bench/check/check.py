@@ -160,9 +160,16 @@ def moved(baseline: Rows, now: Rows) -> list[Verdict]:
 
 def read_scores(path: Path) -> Rows:
     """The rows of SCORES or another such file; none where there is no file. Raises UserError for another table."""
-    rows = list(csv.DictReader(io.StringIO(path.read_text() if path.is_file() else "")))
-    if rows and set(rows[0]) != set(SCORE_COLUMNS):
-        raise UserError(f"{path}: expected the columns {', '.join(SCORE_COLUMNS)}; name another file with --scores")
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text() if path.is_file() else "")))
+        if rows and set(rows[0]) != set(SCORE_COLUMNS):
+            raise ValueError(f"expected the columns {', '.join(SCORE_COLUMNS)}")
+        for row in rows:
+            float(row["score"])
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{path}: not a table of scores ({error}); restore it, or name another file with --scores"
+        ) from None
     return rows
 
 
@@ -188,9 +195,8 @@ def told(baseline: Rows, now: Rows, verdicts: list[Verdict], where: str, here: d
     """What the table rests on, in words."""
     one, seeds, known = baseline[0], sorted({int(row["seed"]) for row in now}), {row["seed"] for row in baseline}
     lines = [
-        f"Baseline: {where}, {len(known)} seeds, {one['machine']}, torch {one['torch']}, commit "
-        f"{one['commit'] or 'unknown'}. "
-        f"Now: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
+        f"Baseline: {where}, {len(known)} seeds, {one['machine']}, torch {one['torch']}, "
+        f"commit {one['commit'] or 'unknown'}. Now: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
     ]
     scored = [v for v in verdicts if v.found]
     if scored:
@@ -199,8 +205,7 @@ def told(baseline: Rows, now: Rows, verdicts: list[Verdict], where: str, here: d
         elif not alike(baseline, here):
             lines.append(
                 f"Another machine or torch ({here['machine']}, torch {here['torch']}): scores differ by rounding "
-                "alone, and are "
-                "judged by the spread of the baseline's seeds."
+                "alone, and are judged by the spread of the baseline's seeds."
             )
         elif {str(seed) for seed in seeds} <= known:
             lines.append(

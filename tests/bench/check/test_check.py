@@ -175,6 +175,10 @@ def test_scores_of_another_data_set_are_refused(tiny, baseline, tmp_path, capsys
     assert checked(baseline, "--gates", "accuracy", "--scores", str(tmp_path / "none.csv")) == 2
     error = capsys.readouterr().err
     assert "none.csv: no scores of data" in error and "--update" in error and error.count("\n") == 1
+    (tmp_path / "none.csv").write_text(verb.SCORES.read_text().replace(",0.", ",x", 1))
+    assert checked(baseline, "--gates", "accuracy", "--scores", str(tmp_path / "none.csv")) == 2
+    error = capsys.readouterr().err
+    assert "none.csv: not a table of scores" in error and error.count("\n") == 1
 
 
 def test_a_loss_fails(tiny, baseline, tmp_path, capsys):
