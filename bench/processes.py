@@ -21,12 +21,18 @@ def kill_children() -> None:
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
     """Ctrl-C, which a terminal sends to all processes, waits; those started meanwhile never see it: it is for their
-    parent to answer."""
+    parent to answer. For the main thread."""
+    came = []
+    # children inherit the mask; it holds for this thread alone, so another one may receive the signal
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def end_with_parent() -> None:
