@@ -50,7 +50,7 @@ class Geometric:
     Only the disc that every transform fills is shown: black corners would give the answer away.
     """
 
-    def __init__(self, config: JigsawConfig, frame: int, device: torch.device | str = "cpu"):
+    def __init__(self, config: JigsawConfig, frame: int, seed: int = 0, device: torch.device | str = "cpu"):
         shifts = [s * frame / 64 for s in config.shifts]
         self.warp = Warp(about_centre(product(config.angles, shifts, config.scales), frame), frame, device)
         self.gains = torch.tensor(config.gains, device=device)
@@ -86,8 +86,6 @@ class SimCLR:
 
     A view is a shuffled, augmented patch set, as the jigsaw's: so every branch meets every part of the frame.
     """
-
-    samples = 2  # patch sets that one frame costs
 
     def __init__(
         self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.5
@@ -127,8 +125,6 @@ class PIRL:
 
     The frame is shown to the encoder as the same patches in their order. No memory bank: negatives are the batch's.
     """
-
-    samples = 2  # patch sets that one frame costs
 
     def __init__(
         self, config: JigsawConfig, frame: int, seed: int, device: torch.device | str = "cpu", temperature: float = 0.07

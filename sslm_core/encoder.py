@@ -173,6 +173,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         first, second = config.reductions
+        self.channels = config.channels
         self.branches = Branches(config)
         self.trunk = nn.Sequential(
             ConvBN(config.positions * config.branch, config.stem, 1),

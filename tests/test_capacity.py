@@ -51,7 +51,7 @@ def test_every_method_overfits_sixteen_exams(sixteen, name, monkeypatch):
     cell = methods.Cell(
         config, store, truth, everyone, everyone, 0, quiet, None, None, lambda _, train: (train(None), 0.0)
     )
-    outcome = methods.METHODS[name](cell)
+    outcome = methods.METHODS[name].fit(cell)
     scores = outcome.tune_scores
     apart = all(scores[truth[:, k] == 1, k].min() > scores[truth[:, k] == 0, k].max() for k in range(3))  # AUC 1
     best = outcome.fitted.best

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from bench.data.importers.kneemri import by_own_range, read_plain
 from bench.data.importers.pickled import Refused, read_array
-from bench.stats import intervals, metrics
+from bench.stats import figures, intervals, metrics
 from sslm_core.clips import ClipConfig, sample_clips
 from sslm_core.errors import UserError
 from sslm_core.exams import joint, minority, read_labels, read_volume, stratified, volume_shape
@@ -237,12 +237,12 @@ def test_auc_is_the_share_of_pairs_in_order(case):
     truth, score = case
     pairs = [(b > a) + 0.5 * (a == b) for a in score[truth == 0] for b in score[truth == 1]]
     chosen = metrics.choose(truth, score, [1])
-    values, reasons = metrics.figures(truth, score, ["x"], [1], chosen)
+    values, reasons = figures.values(truth, score, ["x"], [1], chosen)
     assert values["x"]["auc"] == pytest.approx(np.mean(pairs))
     assert intervals.auc_draws(truth, score[None], np.ones((1, len(truth))))[0, 0, 0] == pytest.approx(np.mean(pairs))
-    turned, _ = metrics.figures(1 - truth, 1 - score, ["x"], [0], metrics.choose(1 - truth, 1 - score, [0]))
+    turned, _ = figures.values(1 - truth, 1 - score, ["x"], [0], metrics.choose(1 - truth, 1 - score, [0]))
     assert turned["x"]["auc"] == pytest.approx(values["x"]["auc"])
-    squared, _ = metrics.figures(truth, score**2, ["x"], [1], chosen)
+    squared, _ = figures.values(truth, score**2, ["x"], [1], chosen)
     assert squared["x"]["auc"] == pytest.approx(values["x"]["auc"])
     assert not any(k for k in reasons["x"] if np.isfinite(values["x"][k]))
 
@@ -263,9 +263,9 @@ def test_thresholds_keep_what_they_promise_on_tune(case, rare):
 def test_every_figure_is_in_its_range_or_has_a_reason(case):
     truth, score = case
     rare = minority(truth)
-    values, reasons = metrics.figures(truth, score, ["x", "y"], rare, metrics.choose(truth, score, rare))
-    for label, figures in values.items():
-        for name, value in figures.items():
+    values, reasons = figures.values(truth, score, ["x", "y"], rare, metrics.choose(truth, score, rare))
+    for label, of_label in values.items():
+        for name, value in of_label.items():
             assert 0 <= value <= np.nextafter(1, 2) if np.isfinite(value) else reasons[label][name]
 
 

@@ -17,6 +17,7 @@ from ..data.dataset import Dataset, planes_of
 from ..machine import ROOT, cores
 from ..run.job import Job
 from ..run.sweep import sweep
+from ..stats.figures import HEADLINE
 from ..store import results
 from ..store.scored import Scored
 from . import gates
@@ -24,12 +25,7 @@ from .gates import IDENTICAL, Verdict
 
 NOW = 2  # seeds that a check runs
 KINDS = ("accuracy", "cost", "speed")
-NOISY = {
-    "pretext accuracy": "pretext_accuracy",
-    "macro AUC": "auc",
-    "minority recall": "minority_recall",
-    "skill": "skill",
-}
+NOISY = {"pretext accuracy": "pretext_accuracy", **{f.macro: f.column for f in HEADLINE}, "skill": "skill"}
 BOTH = "pretext accuracy"  # gated on both sides: a leak raises it
 COSTS = {
     "FLOPs per exam": "flops_per_exam",

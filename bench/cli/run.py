@@ -19,7 +19,7 @@ from ..report.report import default_folder, write
 from ..report.table import costs, table
 from ..run.batch import Running, by_method, to_run, work
 from ..run.job import CACHE, Job
-from ..run.methods import ALONE, METHODS, frozen_by
+from ..run.methods import METHODS
 from ..run.sweep import claimed, say
 from ..stats import metrics
 from ..store import results
@@ -111,7 +111,7 @@ def jobs_of(args: argparse.Namespace, dataset: Dataset, chosen: Preset, device: 
     if ranks.world() > 1:
         if (how.jobs or 1) > 1:
             raise UserError(f"--jobs {how.jobs}: the processes of torchrun work on one cell after another, together")
-        if alone := [m for m in methods if m in ALONE]:
+        if alone := [m for m in methods if METHODS[m].alone]:
             raise UserError(
                 f"--methods {alone[0]}: tells each frame from all others of its batch, which torchrun's processes "
                 f"share; run {' and '.join(alone)} in one process"
@@ -131,7 +131,7 @@ def check_variant(variant: str, methods: list[str], chosen: Preset) -> None:
         pairs = [
             pair for pair in variant.split(",") if pair.startswith(f"{part}.") and pair.split("=")[0] not in OF_ALL
         ]
-        if pairs and all(frozen_by(method, chosen.sslm) != frozen for method in methods):
+        if pairs and all(METHODS[method].frozen(chosen.sslm) != frozen for method in methods):
             other, names = "finetune" if frozen else "downstream", ", ".join(methods)
             raise UserError(f"--set {pairs[0]}: no method asked for is trained by {part}.*; {names}: by {other}.*")
 

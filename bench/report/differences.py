@@ -14,9 +14,9 @@ from sslm_core.errors import UserError
 from sslm_core.exams import MACRO
 
 from ..stats import intervals
+from ..stats.figures import AUC, HEADLINE, Figure
 from ..store.scored import Scored
 
-AUC, RECALL = "AUC", "minority recall"
 NO_VERDICT = "no verdict"  # one of the two methods did not learn
 
 
@@ -27,27 +27,23 @@ class Draws:
 
     seeds: list[Scored]
     score: np.ndarray  # [S, E, L]
-    auc: np.ndarray
-    recall: np.ndarray
+    values: dict[Figure, np.ndarray]
     kept: float  # macro recall of the majority
     skill: intervals.Skill
     weights: np.ndarray  # [R, E], of the reported exams
-    exams: dict[str, np.ndarray]  # figure -> what it rests on, [L + 1]
+    exams: dict[Figure, np.ndarray]  # what each rests on, [L + 1]
 
-    def of(self, figure: str) -> np.ndarray:
-        return self.auc if figure == AUC else self.recall
+    def hidden(self, figure: Figure) -> np.ndarray:
+        return intervals.hidden(self.values[figure], self.exams[figure])
 
-    def hidden(self, figure: str) -> np.ndarray:
-        return intervals.hidden(self.of(figure), self.exams[figure])
-
-    def interval(self, figure: str, k: int) -> intervals.Estimate:
+    def interval(self, figure: Figure, k: int) -> intervals.Estimate:
         """Of label number k; -1 is macro."""
-        return intervals.interval(self.of(figure)[:, :, k], self.exams[figure][k], self.hidden(figure)[k])
+        return intervals.interval(self.values[figure][:, :, k], self.exams[figure][k], self.hidden(figure)[k])
 
-    def less(self, other: "Draws", figure: str, k: int) -> intervals.Estimate:
+    def less(self, other: "Draws", figure: Figure, k: int) -> intervals.Estimate:
         """The difference from `other`."""
-        hidden = self.hidden(figure)[k] + other.hidden(figure)[k]
-        return intervals.paired(self.of(figure)[:, :, k], other.of(figure)[:, :, k], self.exams[figure][k], hidden)
+        hidden, exams = self.hidden(figure)[k] + other.hidden(figure)[k], self.exams[figure][k]
+        return intervals.paired(self.values[figure][:, :, k], other.values[figure][:, :, k], exams, hidden)
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Difference:
 
     first: str
     second: str
-    figure: str
+    figure: Figure
     label: str
     values: tuple[float, float]
     estimate: intervals.Estimate
@@ -92,22 +88,23 @@ def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
                     f"{name} was not run on the same exams and planes as {next(iter(methods))}; run both in one command"
                 )
     plane, weights, tune_weights = first.shown(ensemble), intervals.weights(first.truth), first.tune_weights()
-    exams, out = dict(zip((AUC, RECALL), first.behind)), {}
+    exams, out = first.behind, {}
     for name, seeds in methods.items():
         score = np.stack([s.scores[plane] for s in seeds])
-        auc, recall = (np.concatenate(of, 1) for of in zip(*(s.draws(plane, weights, tune_weights) for s in seeds)))
+        each = [s.draws(plane, weights, tune_weights) for s in seeds]
+        values = {figure: np.concatenate([of[figure] for of in each], 1) for figure in HEADLINE}
         majority = float(np.mean([s.majority_recall(plane) for s in seeds]))
         skill = intervals.skill(*np.mean([s.tune_losses(plane) for s in seeds], axis=0))
-        out[name] = Draws(seeds, score, auc, recall, majority, skill, weights, exams)
+        out[name] = Draws(seeds, score, values, majority, skill, weights, exams)
     return out
 
 
 def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]) -> list[Difference]:
-    """`reference` against every other method, in AUC and minority recall, for `labels` (macro among them or alone)."""
+    """`reference` against every other method, in the figures of HEADLINE, for `labels` (macro among them or alone)."""
     first = draws[reference].seeds[0]
     names = (*first.labels, MACRO)
     pairs = [
-        (o, figure, names.index(label)) for o in draws if o != reference for figure in (AUC, RECALL) for label in labels
+        (o, figure, names.index(label)) for o in draws if o != reference for figure in HEADLINE for label in labels
     ]
     found = [draws[reference].less(draws[other], figure, k) for other, figure, k in pairs]
     unlearnt = {o: " and ".join(name for name in (reference, o) if not draws[name].skill.learnt) for o in draws}
@@ -117,7 +114,7 @@ def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]
         delong = math.nan
         if figure == AUC and k < len(first.labels) and math.isfinite(estimate.p):
             delong = intervals.delong(first.truth[:, k], draws[reference].score[:, :, k], draws[other].score[:, :, k]).p
-        values = tuple(float(draws[name].of(figure)[0, :, k].mean()) for name in (reference, other))
+        values = tuple(float(draws[name].values[figure][0, :, k].mean()) for name in (reference, other))
         needed = intervals.exams_to_decide(estimate, len(first.truth))
         rest = (values, estimate, float(adjusted), delong, needed, unlearnt[other])
         out.append(Difference(reference, other, figure, names[k], *rest))
@@ -172,4 +169,4 @@ def cells(d: Difference) -> list[str]:
     values = [number(v, ".3f") for v in d.values] + [number(v, "+.3f") for v in (e.value, e.low, e.high)]
     chances = [number(p, ".4f") for p in (e.p, d.adjusted, d.delong)]
     needed = number(d.needed, ",.0f") if d.verdict == "undecided" else ""
-    return [d.first, d.second, d.figure, d.label, *values, *chances, d.verdict, needed]
+    return [d.first, d.second, d.figure.name, d.label, *values, *chances, d.verdict, needed]

@@ -13,12 +13,13 @@ from sslm_core.jigsaw import JigsawConfig
 from sslm_core.settings import restored
 
 from ..stats import intervals, metrics
+from ..stats.figures import AUC, HEADLINE, RECALL
 from ..stats.operating import MAJORITY_RECALL
 from ..store.results import UNLEARNT
 from ..store.scored import Scored
 from ..text import number
 from . import page, plots_curves, plots_frames, plots_methods, study_table
-from .differences import AUC, HEAD, RECALL, Difference, Draws, cells
+from .differences import HEAD, Difference, Draws, cells
 from .table import REFERENCE, Summary, learnt, span
 
 SHOWN = 4  # methods whose curves are drawn
@@ -33,14 +34,18 @@ def methods_table(
     def cell(e: intervals.Estimate) -> tuple[str, str]:
         return number(e.value), span(e)
 
-    head = ["method", "seeds", "macro AUC", *(f"AUC {label}" for label in labels)]
-    head += ["minority recall", "majority recall", "skill on tune"]
-    head += ["training s", "training TFLOP", "exams/s", "parameters"]
+    head = ["method", "seeds"]
+    for figure in HEADLINE:
+        head += [figure.macro, *(f"{figure.name} {label}" for label in labels if figure.by_label)]
+    head += ["majority recall", "skill on tune", "training s", "training TFLOP", "exams/s", "parameters"]
     rows = []
     for name, s in summed.items():
         c = cost[name]
         skill = f"{number(s.skill.low)}-{number(s.skill.high)}" if s.skill.learnt else UNLEARNT
-        figures = [cell(s.auc[-1]), *map(cell, s.auc[:-1]), cell(s.recall), number(s.kept)]
+        figures: list[str | tuple[str, str]] = []
+        for figure, (*of_labels, macro) in s.figures.items():
+            figures += [cell(macro), *(cell(e) for e in of_labels if figure.by_label)]
+        figures.append(number(s.kept))
         training = [f"{c['train_seconds']:.0f}", f"{c['train_flops'] / 1e12:.3g}"]
         more = [f"{c['exams_per_s']:.3g}", f"{c['parameters']:.0f}"]
         rows.append([name, str(s.seeds), *figures, (number(s.skill.value), skill), *training, *more])
@@ -52,11 +57,12 @@ def differences(found: list[Difference], save: Save) -> list[page.Part]:
         return []
     forests = [
         save(
-            f"forest-{name}",
-            plots_methods.forest([d for d in found if d.figure == figure], title),
-            f"SSLM less each other method in {title}, paired over the same exams, 95 % interval; verdicts after Holm.",
+            f"forest-{figure.column.replace('_', '-')}",
+            plots_methods.forest([d for d in found if d.figure is figure], figure.macro),
+            f"SSLM less each other method in {figure.macro}, paired over the same exams, 95 % interval; "
+            "verdicts after Holm.",
         )
-        for figure, name, title in ((AUC, "auc", "macro AUC"), (RECALL, "recall", "minority recall"))
+        for figure in HEADLINE
     ]
     # alike, or empty, in every row
     shown = [k for k, name in enumerate(HEAD) if name not in ("first", "label", "p DeLong")]
@@ -68,7 +74,8 @@ def principal(summed: dict[str, Summary]) -> list[str]:
     """The methods whose curves are drawn: SSLM, its control, the best from scratch, ImageNet; others where these are
     not there."""
     scratch = sorted(
-        (n for n in summed if n.startswith("supervised")), key=lambda n: -np.nan_to_num(summed[n].auc[-1].value)
+        (n for n in summed if n.startswith("supervised")),
+        key=lambda n: -np.nan_to_num(summed[n].figures[AUC][-1].value),
     )
     wanted = [n for n in (REFERENCE, "random", *scratch[:1], "imagenet") if n in summed]
     return list(dict.fromkeys([*wanted, *summed]))[:SHOWN]
@@ -81,7 +88,7 @@ def curves(draws: dict[str, Draws], summed: dict[str, Summary], save: Save) -> l
     for k, label in enumerate(first.labels):
         truth, scores = first.truth[:, k], {name: draws[name].score[:, :, k] for name in names}
         areas = {
-            "ROC": {name: summed[name].auc[k].value for name in names},
+            "ROC": {name: summed[name].figures[AUC][k].value for name in names},
             "PR": {name: precision(truth, scores[name]) for name in names},
         }
         for kind, these in rows.items():
@@ -103,7 +110,9 @@ def precision(truth: np.ndarray, scores: np.ndarray) -> float:
 
 def recalls(summed: dict[str, Summary], save: Save) -> list[page.Part]:
     figure = plots_methods.recalls(
-        {name: s.recall for name, s in summed.items()}, {name: s.kept for name, s in summed.items()}, MAJORITY_RECALL
+        {name: s.figures[RECALL][-1] for name, s in summed.items()},
+        {name: s.kept for name, s in summed.items()},
+        MAJORITY_RECALL,
     )
     caption = (
         "Recall of the class that is rarer in training, macro over labels, and of the commoner class, at the threshold "
@@ -126,7 +135,7 @@ def costs(summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: S
 def _against(
     summed: dict[str, Summary], cost: dict[str, dict[str, float]], save: Save, key: str, unit: str, about: str
 ) -> list[page.Part]:
-    auc, spent = {name: s.auc[-1] for name, s in summed.items()}, {name: c[key] for name, c in cost.items()}
+    auc, spent = {name: s.figures[AUC][-1] for name, s in summed.items()}, {name: c[key] for name, c in cost.items()}
     figure = plots_methods.against(auc, spent, unit, lambda name: name.startswith(REFERENCE))
     caption = f"Macro AUC against {about}, all planes together."
     return [[save(f"auc-{key.replace('_', '-')}", figure, caption)]]

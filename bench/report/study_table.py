@@ -8,11 +8,11 @@ from sslm_core.errors import UserError
 from sslm_core.exams import MACRO
 
 from ..stats import intervals
+from ..stats.figures import HEADLINE
 from ..store.results import text, write_rows
 from ..text import aligned, number
-from .differences import AUC, RECALL
 
-FIGURES = {"auc": AUC, "minority_recall": RECALL}
+FIGURES = {figure.column: figure for figure in HEADLINE}
 BOUNDS = ("", "_low", "_high")
 COMPARED = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
 COLUMNS = (
@@ -68,9 +68,12 @@ def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]],
             "" if verdict == intervals.FEW_SEEDS else verdict,
         ]
 
-    recall = RECALL if shown == MACRO else f"{shown} {RECALL}"
-    compared = ("against", "AUC differs by", "verdict", "recall differs by", "verdict")
-    head = ["level", "method", "seeds", "draws", f"{shown} {AUC}", "95 %", recall, "95 %", *compared]
+    head = ["level", "method", "seeds", "draws"]
+    for figure in HEADLINE:
+        head += [figure.macro if shown == MACRO else f"{shown} {figure.name}", "95 %"]
+    head.append("against")
+    for figure in HEADLINE:
+        head += [f"{figure.name.removeprefix('minority ')} differs by", "verdict"]
     mine = [row for row in table if row["label"] == shown]
     lines = []
     for row in mine:

@@ -9,34 +9,30 @@ import numpy as np
 from sslm_core.exams import MACRO
 
 from ..stats import intervals
+from ..stats.figures import HEADLINE, RECALL, Figure
 from ..store.results import COSTS, UNLEARNT
 from ..store.scored import Scored
 from ..text import aligned, number
-from .differences import AUC, RECALL, Draws, differences, footing, phrase, said
+from .differences import Draws, differences, footing, phrase, said
 
 REFERENCE = "sslm"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a method's stored scores come to, as means over seeds. auc: of each label, then macro; recalls are macro."""
+    """What a method's stored scores come to, as means over seeds."""
 
     seeds: int
-    auc: tuple[intervals.Estimate, ...]
-    recall: intervals.Estimate
-    kept: float
+    figures: dict[Figure, tuple[intervals.Estimate, ...]]  # of HEADLINE: of each label, then macro
+    kept: float  # macro recall of the majority
     skill: intervals.Skill
 
 
 def summaries(draws: dict[str, Draws]) -> dict[str, Summary]:
-    first = next(iter(draws.values())).seeds[0]
+    places = range(len(next(iter(draws.values())).seeds[0].labels) + 1)
     return {
         name: Summary(
-            len(d.seeds),
-            tuple(d.interval(AUC, k) for k in range(len(first.labels) + 1)),
-            d.interval(RECALL, -1),
-            d.kept,
-            d.skill,
+            len(d.seeds), {figure: tuple(d.interval(figure, k) for k in places) for figure in HEADLINE}, d.kept, d.skill
         )
         for name, d in draws.items()
     }
@@ -46,15 +42,19 @@ def table(draws: dict[str, Draws]) -> str:
     """Text: the table, and a sentence per method on its difference from SSLM. draws: of compare.drawn."""
     methods = {name: d.seeds for name, d in draws.items()}
     first = next(iter(methods.values()))[0]
-    labels = [f"AUC {label}" for label in first.labels]
-    head = ["method", "seeds", "macro AUC", "95 %", *labels, "minority recall", "95 %", "(majority)", "skill"]
+    head = ["method", "seeds"]
+    for figure in HEADLINE:
+        head += [figure.macro, "95 %", *(f"{figure.name} {label}" for label in first.labels if figure.by_label)]
+        head += ["(majority)"] if figure is RECALL else []
     lines = []
     summed = summaries(draws)
     for name, s in summed.items():
-        *of_labels, macro = s.auc
-        auc = [number(macro.value), span(macro), *(number(a.value) for a in of_labels)]
-        recall = [number(s.recall.value), span(s.recall), f"({number(s.kept)})"]
-        lines.append([name, str(s.seeds), *auc, *recall, number(s.skill.value) if s.skill.learnt else UNLEARNT])
+        line = [name, str(s.seeds)]
+        for figure, (*of_labels, macro) in s.figures.items():
+            line += [number(macro.value), span(macro), *(number(e.value) for e in of_labels if figure.by_label)]
+            line += [f"({number(s.kept)})"] if figure is RECALL else []
+        lines.append([*line, number(s.skill.value) if s.skill.learnt else UNLEARNT])
+    head.append("skill")
     return "\n".join(
         [*aligned(head, lines), "", *scarce(summed, first), *learnt(methods), *decided(draws, len(first.truth))]
     )
@@ -68,7 +68,7 @@ def span(e: intervals.Estimate) -> str:
 def scarce(summed: dict[str, Summary], first: Scored) -> list[str]:
     """One sentence where figures have no interval or no verdict, since classes have too few exams."""
     some = next(iter(summed.values()))
-    if intervals.FEW_EXAMS not in (some.auc[-1].why, some.recall.why):
+    if intervals.FEW_EXAMS not in {of[-1].why for of in some.figures.values()}:
         return []
     of_class, majority = intervals.exams_behind(first.truth), (first.tune_truth != first.minority).sum(axis=0)
     checks = (
@@ -122,8 +122,7 @@ def learnt(methods: dict[str, list[Scored]]) -> list[str]:
 
 
 def decided(draws: dict[str, Draws], exams: int) -> list[str]:
-    """One sentence per opponent of SSLM: the paired difference in macro AUC and minority recall, and the verdict after
-    Holm."""
+    """One sentence per opponent of SSLM: the paired differences, macro, and their verdicts after Holm."""
     if REFERENCE not in draws or len(draws) < 2:
         return []
     found = differences(draws, REFERENCE, (MACRO,))
@@ -131,7 +130,7 @@ def decided(draws: dict[str, Draws], exams: int) -> list[str]:
     for other in dict.fromkeys(d.second for d in found):
         parts = []
         for d in (d for d in found if d.second == other):
-            text = phrase(f"macro {d.figure}" if d.figure == AUC else d.figure, d.estimate, said(d, found))
+            text = phrase(d.figure.macro, d.estimate, said(d, found))
             if math.isfinite(d.estimate.value):
                 text += f", {d.unlearnt} did not learn" if d.unlearnt else ""
                 if d.verdict == "undecided" and math.isfinite(d.needed):

@@ -2,9 +2,10 @@
 
 import math
 
+from ..stats.figures import AUC, HEADLINE, RECALL
 from ..stats.intervals import FEW_EXAMS, FEW_SEEDS, STILL, Estimate
 from ..text import number
-from .differences import AUC, NO_VERDICT, RECALL, Difference
+from .differences import NO_VERDICT, Difference
 from .table import REFERENCE, Summary
 
 SAYS = {  # of a verdict; {}: the other methods
@@ -18,7 +19,6 @@ SAYS = {  # of a verdict; {}: the other methods
     STILL: "given no verdict against {} (no resample differs)",
 }
 NAMED = 5  # methods at most in one list
-FIGURES = {AUC: "macro AUC", RECALL: "minority recall"}
 
 
 def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str:
@@ -28,32 +28,29 @@ def two_sentences(summaries: dict[str, Summary], found: list[Difference]) -> str
         own = summaries[found[0].first]
         said = {d.verdict for d in found}
         if FEW_SEEDS in said and said <= {FEW_SEEDS, "undefined"}:
-            return (
-                f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of "
-                f"{interval(own.recall)}. Too few seeds for a verdict on the methods."
-            )
-        auc, recall = (
-            _clause(of, [d for d in found if d.figure == figure])
-            for of, figure in ((own.auc[-1], AUC), (own.recall, RECALL))
+            return f"SSLM has {has(own)}. Too few seeds for a verdict on the methods."
+        clauses = {
+            figure: _clause(own.figures[figure][-1], [d for d in found if d.figure is figure]) for figure in HEADLINE
+        }
+        clauses[RECALL] += (
+            f"; its thresholds keep {number(own.kept)} of the majority, the others' {kept(summaries, found)}"
         )
-        return (
-            f"{auc}. {recall}; its thresholds keep {number(own.kept)} of the majority, the others' "
-            f"{kept(summaries, found)}."
-        )
+        return ". ".join(clauses.values()) + "."
     if REFERENCE in summaries:
-        own = summaries[REFERENCE]
-        return (
-            f"SSLM has a {FIGURES[AUC]} of {interval(own.auc[-1])} and a {FIGURES[RECALL]} of {interval(own.recall)}. "
-            "No other method is stored beside it, so nothing is compared."
-        )
-    defined = {name: s.auc[-1] for name, s in summaries.items() if not math.isnan(s.auc[-1].value)}
+        return f"SSLM has {has(summaries[REFERENCE])}. No other method is stored beside it, so nothing is compared."
+    macro = {name: s.figures[AUC][-1] for name, s in summaries.items()}
+    defined = {name: auc for name, auc in macro.items() if not math.isnan(auc.value)}
     best = max(defined, key=lambda name: defined[name].value, default=None)
     tail = (
-        f"{best} has the highest {FIGURES[AUC]}, {interval(defined[best])}."
+        f"{best} has the highest {AUC.macro}, {interval(defined[best])}."
         if best
-        else f"No method's {FIGURES[AUC]} is defined."
+        else f"No method's {AUC.macro} is defined."
     )
     return f"SSLM is not among the methods ({', '.join(summaries)}), so nothing is said about it. {tail}"
+
+
+def has(own: Summary) -> str:
+    return joined([f"a {figure.macro} of {interval(own.figures[figure][-1])}" for figure in HEADLINE])
 
 
 def kept(summaries: dict[str, Summary], found: list[Difference]) -> str:
@@ -67,7 +64,7 @@ def _clause(own: Estimate, found: list[Difference]) -> str:
     said = joined(
         [SAYS[verdict].format(those(names, len(found))) for verdict, names in by_verdict.items() if names], ", and "
     )
-    return f"In {FIGURES[found[0].figure]} SSLM ({interval(own)}) is {said}"
+    return f"In {found[0].figure.macro} SSLM ({interval(own)}) is {said}"
 
 
 def those(names: list[str], others: int) -> str:

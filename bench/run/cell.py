@@ -31,7 +31,7 @@ from ..store.records import RECORD, write_scores
 from . import flops
 from .device import environment, prepare
 from .job import Job, code
-from .methods import METHODS, Cell, Outcome, frozen_by
+from .methods import METHODS, Cell, Outcome
 from .models import digest, keep
 from .throughput import prediction, synchronise
 
@@ -65,7 +65,7 @@ def run(job: Job, progress: Progress) -> float:
     cell = Cell(config, store, truth, fit, tune, job.seed, watch, resume, cache, shared, shown=shown)
     full = ""
     try:
-        outcome = METHODS[job.method](cell)
+        outcome = METHODS[job.method].fit(cell)
     except (RuntimeError, MemoryError) as error:
         if not (full := memory_full(error)):
             raise
@@ -130,7 +130,7 @@ class Watch:
 def advice(full: str, method: str, config: SSLMConfig, loop: str) -> str:
     """What takes less memory, where a method has run out of it in its `loop`: pretext, downstream or another. full: as
     memory_full."""
-    part = "finetune" if loop == "downstream" and not frozen_by(method, config) else loop
+    part = "finetune" if loop == "downstream" and not METHODS[method].frozen(config) else loop
     batch = f"{part}.batch (now {getattr(config, part).batch}), " if hasattr(config, part) else ""
     more = "--store stream, or another GPU" if "GPU" in full else "--jobs 1, or a machine with more memory"
     return f"set smaller {batch}clip.frames or encoder, use {more}"

@@ -1,9 +1,8 @@
-"""METHODS: name -> how it is fitted. A method is given a Cell and returns an Outcome; nothing else is asked of it."""
+"""METHODS: name -> all that is particular to a method. Its fit() is given a Cell and returns an Outcome."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 
@@ -13,14 +12,14 @@ from baselines.supervised import small_net
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
 from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted
-from sslm_core.encoder import Upto, frozen
+from sslm_core.encoder import Encoder, Upto, frozen
 from sslm_core.errors import UserError
 from sslm_core.features import Scale
 from sslm_core.frames import FrameStore, Progress
-from sslm_core.jigsaw import Jigsaw
+from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.losses import Loss, Sampling, bce, constant, losses
-from sslm_core.pretext import PretextConfig, PretextTask, Pretrained, pretrain
-from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, new_head, pretext
+from sslm_core.pretext import PretextTask, Pretrained, pretrain
+from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, new_head
 
 from . import flops, probe
 
@@ -77,69 +76,149 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-ALONE = ("simclr", "pirl")  # not by several ranks: each frame is told from all others of its batch
 PARTS = ("backbone", "scale", "head")  # of a ClipModel, as they are stored
 Weighing = Callable[[torch.Tensor], Loss]  # the truth of the labelled exams -> the loss to train with
 
 
-def _strategy(cell: Cell, loss: Weighing | None, sampling: Sampling | None) -> dict:
-    """What the loop that sees labels does against imbalance; by default nothing."""
-    return {"loss": loss(cell.truth[cell.labelled]) if loss else bce, "sampling": sampling}
+@dataclass(frozen=True)
+class Encoded:
+    """An encoder that has seen no label, and what it took."""
+
+    encoder: Encoder
+    seconds: float
+    flops: float
+    history: list[dict] = field(default_factory=list)
+    classes: int = 0  # of its task
 
 
-def downstream(
-    cell: Cell,
-    backbone: torch.nn.Module,
-    channels: int,
-    loss: Weighing | None = None,
-    sampling: Sampling | None = None,
-    freeze: bool | None = None,
-    head: str = "",
-    pace: float = 1.0,
-    **more,
-) -> Outcome:
-    """The backbone frozen under a head, or trained on with it, at `pace` times the learning rate; the preset's choice,
-    if not given."""
+@dataclass(frozen=True)
+class Pretext:
+    """A task that SSLM's encoder learns without labels, for the FLOPs that the jigsaw takes.
+
+    task: made of the jigsaw's settings, the frame's size, seed and device. Its `classes` are a number or, where that
+    depends on them, a function of the frames looked at together. cost: FLOPs of the encoder, forward, on what the task
+    makes of one frame.
+    """
+
+    task: Callable[[JigsawConfig, int, int, torch.device], PretextTask]
+    cost: Callable[[SSLMConfig, int], float] = flops.patches
+    batch: int = 0  # frames at most, where not 0
+    alone: bool = False  # not by several ranks: each frame is told from all others of its batch
+
+    def encoder(self, cell: Cell, name: str) -> Encoded:
+        sample, config = self.cost(cell.config, cell.frame), cell.config.pretext
+        if self.batch:
+            config = replace(config, batch=min(config.batch, self.batch))
+        config = flops.equal(config, sample, flops.patches(cell.config, cell.frame))
+        task = self.task(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
+        start = new_encoder(cell.config.encoder, cell.seed)
+        terms = (cell.store, cell.fit, cell.tune, config, cell.seed, cell.progress)
+        learnt, seconds = cell.shared(name, lambda resume: pretrain(task, start, *terms, resume))
+        work = flops.pretext(sample, config, len(cell.fit), len(cell.tune))
+        classes = task.classes(config.look) if callable(task.classes) else task.classes
+        return Encoded(learnt.encoder, seconds, work, learnt.history, classes)
+
+
+class Untrained:
+    """In a pretext's place: the encoder with random weights."""
+
+    alone = False
+
+    def encoder(self, cell: Cell, name: str) -> Encoded:
+        jigsaw = Jigsaw(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
+        terms = (cell.config, jigsaw, cell.store, cell.fit, cell.seed, cell.progress)
+        made, seconds = cell.shared(name, lambda resume: Pretrained(random_weights(*terms)))
+        work = flops.patches(cell.config, cell.frame) * len(cell.fit) * cell.config.pretext.draws
+        return Encoded(made.encoder, seconds, work)
+
+
+def _whole(config: SSLMConfig, frame: int) -> float:
+    return flops.encoding(config, 1, frame)
+
+
+def _two_views(config: SSLMConfig, frame: int) -> float:
+    return 2 * flops.patches(config, frame)
+
+
+PRETEXTS: dict[str, Pretext | Untrained] = {
+    "jigsaw": Pretext(Jigsaw),
+    "random": Untrained(),
+    # a frame costs as much as many patch sets: the paper's batches of 16
+    "geometric": Pretext(Geometric, cost=_whole, batch=16),
+    "simclr": Pretext(SimCLR, cost=_two_views, alone=True),
+    "pirl": Pretext(PIRL, cost=_two_views, alone=True),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where a method's backbone comes from, and what labels do to it; of what is None or empty the preset decides.
+
+    backbone: of a cell, a module of frames [B, 1, H, W] to maps [B, channels, h, w] with `channels`; or pretext: the
+    name in PRETEXTS of an encoder that all methods which name it share.
+    """
+
+    backbone: Callable[[Cell], torch.nn.Module] | None = None
+    pretext: str = ""
+    freeze: bool | None = None  # the backbone under a head; or it is trained on with the head
+    head: str = ""
+    loss: Weighing | None = None
+    sampling: Sampling | None = None
+    pace: float = 1.0  # of a backbone that is trained on: times the head's learning rate
+
+    def frozen(self, config: SSLMConfig) -> bool:
+        """Whether it learns a head alone."""
+        return config.downstream.freeze if self.freeze is None else self.freeze
+
+    @property
+    def alone(self) -> bool:
+        """Whether several ranks cannot share its work."""
+        return bool(self.pretext) and PRETEXTS[self.pretext].alone
+
+    def fit(self, cell: Cell) -> Outcome:
+        if not self.pretext:
+            return downstream(cell, self, self.backbone(cell))
+        made = PRETEXTS[self.pretext].encoder(cell, self.pretext)
+        outcome = downstream(cell, self, made.encoder)
+        outcome.pretext, outcome.classes, outcome.pretext_flops = made.history, made.classes, made.flops
+        outcome.seconds = {"pretext": made.seconds} | outcome.seconds
+        return outcome
+
+
+def downstream(cell: Cell, method: Method, backbone: torch.nn.Module) -> Outcome:
+    """The backbone frozen under a head, or trained on with it."""
     began = time.monotonic()
-    freeze = cell.config.downstream.freeze if freeze is None else freeze
+    freeze, head, loss, sampling = method.frozen(cell.config), method.head, method.loss, method.sampling
     part = "downstream" if freeze else "finetune"
     config = replace(cell.config, **{part: replace(getattr(cell.config, part), **({"head": head} if head else {}))})
     if cell.stored:
-        return Outcome(rebuilt(cell, getattr(config, part), backbone, channels), torch.empty(0), None, **more)
-    terms = (config, backbone, channels, cell.store, cell.truth, cell.labelled, cell.judged, cell.seed)
-    strategy = _strategy(cell, loss, sampling)
+        return Outcome(rebuilt(cell, getattr(config, part), backbone), torch.empty(0), None)
+    strategy = {"loss": loss(cell.truth[cell.labelled]) if loss else bce, "sampling": sampling}
     common = strategy | {"progress": cell.progress, "resume": cell.resume}
+    exams, among = (cell.store, cell.truth, cell.labelled, cell.judged), (cell.fit, cell.tune)
+    terms = (config, backbone, backbone.channels, *exams, cell.seed)
     if getattr(config, part).head == probe.HEAD:
         if not freeze or loss or sampling:
             raise UserError(
                 f"{part}.head={probe.HEAD}: a probe of frozen features under the plain loss; choose another head"
             )
-        fitted, scores = probe.fit(
-            config,
-            backbone,
-            cell.store,
-            cell.truth,
-            cell.labelled,
-            cell.judged,
-            cell.cache,
-            (cell.fit, cell.tune),
-            cell.progress,
-        )
+        fitted, scores = probe.fit(config, backbone, *exams, cell.cache, among, cell.progress)
     elif freeze:
-        fitted, scores = diagnose(*terms, **common, cache=cell.cache, among=(cell.fit, cell.tune))
+        fitted, scores = diagnose(*terms, **common, cache=cell.cache, among=among)
     else:
-        fitted, scores = finetune(*terms, **common, pace=pace)
+        fitted, scores = finetune(*terms, **common, pace=method.pace)
     truth = cell.truth[cell.judged]
     nothing = constant(cell.truth[cell.labelled], **strategy).expand_as(truth)
     judged = torch.stack(
         [losses(logits, truth, **strategy) for logits in (torch.logit(scores.clamp(1e-6, 1 - 1e-6)), nothing)]
     )
-    seconds = more.pop("seconds", {}) | {"downstream": time.monotonic() - began + fitted.spent}
-    return Outcome(fitted.model, scores, fitted, judged, seconds=seconds, **more)
+    seconds = {"downstream": time.monotonic() - began + fitted.spent}
+    return Outcome(fitted.model, scores, fitted, judged, seconds=seconds)
 
 
-def rebuilt(cell: Cell, config: DownstreamConfig, backbone: torch.nn.Module, channels: int) -> ClipModel:
+def rebuilt(cell: Cell, config: DownstreamConfig, backbone: torch.nn.Module) -> ClipModel:
     """The fitted model whose parts the cell has stored."""
+    channels = backbone.channels
     if layer := cell.stored.get("layer"):
         backbone = Upto(backbone.eval(), layer)
         channels = backbone.channels(cell.frame)
@@ -152,147 +231,38 @@ def rebuilt(cell: Cell, config: DownstreamConfig, backbone: torch.nn.Module, cha
     return model.to(cell.store.device).eval()
 
 
-def _jigsaw(cell: Cell) -> Jigsaw:
-    return Jigsaw(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
+def _probed(method: Method) -> Method:
+    return replace(method, freeze=True, head=probe.HEAD)
 
 
-def sslm(cell: Cell, **how) -> Outcome:
-    """The paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head. `how`: another head, trained on, or a
-    strategy."""
-    pretrained, seconds = cell.shared(
-        "jigsaw", lambda resume: pretext(cell.config, cell.store, cell.fit, cell.tune, cell.seed, cell.progress, resume)
-    )
-    work = flops.pretext(flops.patches(cell.config, cell.frame), cell.config.pretext, len(cell.fit), len(cell.tune))
-    return downstream(
-        cell,
-        pretrained.encoder,
-        cell.config.encoder.channels,
-        **how,
-        pretext=pretrained.history,
-        classes=_jigsaw(cell).classes,
-        seconds={"pretext": seconds},
-        pretext_flops=work,
-    )
-
-
-def random(cell: Cell, **how) -> Outcome:
-    """The control: SSLM's encoder with random weights, frozen, under the same head."""
-    untrained, seconds = cell.shared(
-        "random",
-        lambda resume: Pretrained(
-            random_weights(cell.config, _jigsaw(cell), cell.store, cell.fit, cell.seed, cell.progress)
-        ),
-    )
-    work = flops.patches(cell.config, cell.frame) * len(cell.fit) * cell.config.pretext.draws
-    return downstream(
-        cell, untrained.encoder, cell.config.encoder.channels, seconds={"pretext": seconds}, pretext_flops=work, **how
-    )
-
-
-def _other_pretext(
-    cell: Cell, name: str, task: PretextTask, sample: float, config: PretextConfig, classes: int
-) -> Outcome:
-    """SSLM with another task in the jigsaw's place, `sample` FLOPs a frame, for the FLOPs that the jigsaw takes."""
-    config = flops.equal(config, sample, flops.patches(cell.config, cell.frame))
-    start = new_encoder(cell.config.encoder, cell.seed)
-    pretrained, seconds = cell.shared(
-        name,
-        lambda resume: pretrain(task, start, cell.store, cell.fit, cell.tune, config, cell.seed, cell.progress, resume),
-    )
-    work = flops.pretext(sample, config, len(cell.fit), len(cell.tune))
-    return downstream(
-        cell,
-        pretrained.encoder,
-        cell.config.encoder.channels,
-        pretext=pretrained.history,
-        classes=classes,
-        seconds={"pretext": seconds},
-        pretext_flops=work,
-    )
-
-
-def geometric(cell: Cell) -> Outcome:
-    """Pretext: which transform was applied to the whole frame. Frames cost many patch sets each: they come in the
-    paper's batches of 16."""
-    frame, config = cell.frame, cell.config.pretext
-    task = Geometric(cell.config.jigsaw, frame, cell.store.device)
-    config = replace(config, batch=min(config.batch, 16))
-    return _other_pretext(cell, "geometric", task, flops.encoding(cell.config, 1, frame), config, task.classes)
-
-
-def contrastive(cell: Cell, name: str, kind: type[SimCLR] | type[PIRL]) -> Outcome:
-    """Pretext: views of one frame are alike, those of others are not."""
-    frame, config = cell.frame, cell.config.pretext
-    task = kind(cell.config.jigsaw, frame, cell.seed, cell.store.device)
-    return _other_pretext(
-        cell, name, task, task.samples * flops.patches(cell.config, frame), config, task.classes(config.look)
-    )
-
-
-def from_scratch(cell: Cell, **strategy) -> Outcome:
-    """SSLM's encoder and head, end to end."""
-    return downstream(
-        cell, new_encoder(cell.config.encoder, cell.seed), cell.config.encoder.channels, freeze=False, **strategy
-    )
-
-
-def small(cell: Cell) -> Outcome:
-    """A small residual net and head, end to end."""
-    net = small_net(cell.frame, cell.seed)
-    return downstream(cell, net, net.channels, freeze=False)
-
-
-def pretrained(cell: Cell, backbone: Callable[[], imagenet.Backbone], **how) -> Outcome:
-    """A backbone that has learnt ImageNet. `how`: frozen or not, and the head, where not as the preset says."""
-    net = backbone()
-    return downstream(cell, net, net.channels, pace=imagenet.PACE, **how)
-
-
-METHODS: dict[str, Callable[[Cell], Outcome]] = {
-    "sslm": sslm,
-    "sslm-probe": partial(sslm, freeze=True, head=probe.HEAD),
-    "sslm-finetuned": partial(sslm, freeze=False),
-    "random": random,
-    "random-probe": partial(random, freeze=True, head=probe.HEAD),
-    "supervised": from_scratch,
-    "supervised-small": small,
-    "imagenet": partial(pretrained, backbone=imagenet.efficientnet_lite0),
-    "imagenet-probe": partial(pretrained, backbone=imagenet.efficientnet_lite0, freeze=True, head=probe.HEAD),
-    # MRNet's head on frozen features
-    "imagenet-mrnet": partial(pretrained, backbone=imagenet.efficientnet_lite0, head="max"),
-    "imagenet-finetuned": partial(pretrained, backbone=imagenet.efficientnet_lite0, freeze=False),
-    "resnet18": partial(pretrained, backbone=imagenet.resnet18),
-    "alexnet": partial(pretrained, backbone=imagenet.alexnet, freeze=False, head="max"),  # MRNet as published
-    "geometric": geometric,
-    "simclr": partial(contrastive, name="simclr", kind=SimCLR),
-    "pirl": partial(contrastive, name="pirl", kind=PIRL),
-    "sslm-weighted": partial(sslm, loss=reweighted.weighted),
-    "sslm-focal": partial(sslm, loss=reweighted.focal),
-    "sslm-effective": partial(sslm, loss=reweighted.effective),
-    "sslm-ldam": partial(sslm, loss=reweighted.ldam),
-    "sslm-sampled": partial(sslm, sampling=reweighted.balanced),
-    "supervised-weighted": partial(from_scratch, loss=reweighted.weighted),
-    "supervised-focal": partial(from_scratch, loss=reweighted.focal),
-    "supervised-effective": partial(from_scratch, loss=reweighted.effective),
-    "supervised-ldam": partial(from_scratch, loss=reweighted.ldam),
-    "supervised-sampled": partial(from_scratch, sampling=reweighted.balanced),
+STRATEGIES = {  # against imbalance
+    "weighted": {"loss": reweighted.weighted},
+    "focal": {"loss": reweighted.focal},
+    "effective": {"loss": reweighted.effective},
+    "ldam": {"loss": reweighted.ldam},
+    "sampled": {"sampling": reweighted.balanced},
 }
+SSLM, RANDOM = Method(pretext="jigsaw"), Method(pretext="random")
+SUPERVISED = Method(lambda cell: new_encoder(cell.config.encoder, cell.seed), freeze=False)
+IMAGENET = Method(lambda cell: imagenet.efficientnet_lite0(), pace=imagenet.PACE)
 
-
-def pretext_of(method: str) -> str:
-    """Name of the encoder that the method's cells share; empty where they share none."""
-    work = METHODS[method]
-    kind = getattr(work, "func", work)
-    return (
-        work.keywords["name"]
-        if kind is contrastive
-        else {sslm: "jigsaw", random: "random", geometric: "geometric"}.get(kind, "")
-    )
-
-
-def frozen_by(method: str, config: SSLMConfig) -> bool:
-    """Whether the method learns a head alone."""
-    work = METHODS[method]
-    if getattr(work, "func", work) in (from_scratch, small):
-        return False
-    return getattr(work, "keywords", {}).get("freeze", config.downstream.freeze)
+METHODS: dict[str, Method] = {
+    "sslm": SSLM,  # the paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head
+    "sslm-probe": _probed(SSLM),
+    "sslm-finetuned": replace(SSLM, freeze=False),
+    "random": RANDOM,  # the control: SSLM's encoder with random weights, frozen, under the same head
+    "random-probe": _probed(RANDOM),
+    "supervised": SUPERVISED,  # SSLM's encoder and head, end to end
+    "supervised-small": Method(lambda cell: small_net(cell.frame, cell.seed), freeze=False),
+    "imagenet": IMAGENET,
+    "imagenet-probe": _probed(IMAGENET),
+    "imagenet-mrnet": replace(IMAGENET, head="max"),  # MRNet's head on frozen features
+    "imagenet-finetuned": replace(IMAGENET, freeze=False),
+    "resnet18": Method(lambda cell: imagenet.resnet18(), pace=imagenet.PACE),
+    # MRNet as published
+    "alexnet": Method(lambda cell: imagenet.alexnet(), freeze=False, head="max", pace=imagenet.PACE),
+    # SSLM with another pretext
+    **{name: Method(pretext=name) for name in PRETEXTS if name not in (SSLM.pretext, RANDOM.pretext)},
+    **{f"sslm-{name}": replace(SSLM, **how) for name, how in STRATEGIES.items()},
+    **{f"supervised-{name}": replace(SUPERVISED, **how) for name, how in STRATEGIES.items()},
+}

@@ -100,7 +100,7 @@ def stored(folder: Path, device: torch.device | str = "cpu") -> Stored:
             return Pretrained(new_encoder(config.encoder, seed)), 0.0
 
         cell = Cell(config, store, truth, none, none, seed, quiet, None, None, untrained, state)
-        model = METHODS[record["method"]](cell).model
+        model = METHODS[record["method"]].fit(cell).model
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{folder / MODEL}: not the model that run.json tells of ({reason}); {AGAIN}") from None

@@ -94,7 +94,7 @@ def auc_draws(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
     resamples that lost a class. A resample's AUC is the mean of `wins` weighted by the counts of its row and column:
     one matrix product, ties exact.
     """
-    weights = _with_exams(weights)
+    weights = with_exams(weights)
     draws = np.full((len(weights), score.shape[0], truth.shape[1] + 1), np.nan)
     for k in range(truth.shape[1]):
         positive, negative = weights[:, truth[:, k] == 1], weights[:, truth[:, k] == 0]
@@ -125,7 +125,7 @@ def recall_draws(
     thresholds. Every resample of tune gives its own threshold, so its noise is in the draws. NaN where a set has no
     exam of a class that is needed, or a score is not finite.
     """
-    weights, tune_weights = _with_exams(weights), _with_exams(tune_weights)
+    weights, tune_weights = with_exams(weights), with_exams(tune_weights)
     recall = np.full((len(weights), len(score), truth.shape[1] + 1), np.nan)
     for k, rare in enumerate(minority):
         members = truth[:, k] == rare
@@ -151,7 +151,7 @@ def mean_draws(value: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     value: [E, L], weights: [R, E]. NaN where no exam has one.
     """
-    weights, there = _with_exams(weights), np.isfinite(value)
+    weights, there = with_exams(weights), np.isfinite(value)
     with np.errstate(invalid="ignore"):
         means = (weights @ np.where(there, value, 0)) / (weights @ there)  # [1 + R, L]
     return np.column_stack([means, means.mean(axis=1)])
@@ -379,6 +379,6 @@ def shifted(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.abs(after.mean(axis=0) - before.mean(axis=0)) > NORMAL.inv_cdf(1 - LEVEL / 2 / after.shape[1]) * noise
 
 
-def _with_exams(weights: np.ndarray) -> np.ndarray:
+def with_exams(weights: np.ndarray) -> np.ndarray:
     """[R, E] -> [1 + R, E] in float64 (its products of counts and halves are exact), the exams themselves as row 0."""
     return np.concatenate([np.ones((1, weights.shape[1])), weights])

@@ -1,8 +1,7 @@
-"""Scores and labels -> figures: pure functions, no files, no state.
+"""Scores and labels -> thresholds, calibration, ensembles, and parts of figures: pure functions, no files, no state.
 
-Two rules hold everywhere. (1) Whatever is chosen (thresholds, calibration, plane weights) is chosen on tune, by
-`choose` and `ensemble`, which never see a reported label. (2) A figure that cannot be computed is NaN with its
-reason, never 0 or 0.5.
+Whatever is chosen (thresholds, calibration, plane weights) is chosen on tune, by `choose` and `ensemble`, which never
+see a reported label.
 
 One convention for every threshold: it lies on the probability of the POSITIVE class, and an exam is called positive
 when score >= threshold. Where the minority is the negative class, an exam is therefore called minority when
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -25,18 +23,6 @@ from sklearn.preprocessing import StandardScaler
 from .intervals import shifted
 from .operating import threshold as headline
 
-# The columns of results.csv, in its order. No suffix: the headline threshold (90 % majority recall on tune); _50: 0.5.
-FIGURES = (
-    "auc",
-    "ap",
-    "minority_recall",
-    "majority_recall",
-    "threshold",
-    "minority_recall_50",
-    "majority_recall_50",
-    "brier",
-    "ece",
-)
 BINS = 10  # of the expected calibration error
 FOLDS = 5  # of the cross-fit in a logistic ensemble
 
@@ -61,10 +47,10 @@ def choose(tune_truth: np.ndarray, tune_score: np.ndarray, minority) -> Operatin
     class or with a score that is not finite on tune gets NaN and a reason. Raises ValueError for labels that are not
     0/1 or scores that are no probabilities.
     """
-    tune_truth, tune_score = _checked(tune_truth, tune_score, minority)
+    tune_truth, tune_score = checked(tune_truth, tune_score, minority)
     chosen = []
     for truth, score, rare in zip(tune_truth.T, tune_score.T, minority):
-        reason = _not_finite(score) or _one_class(truth)
+        reason = not_finite(score) or one_class(truth)
         if reason:
             chosen.append((np.nan, np.nan, np.nan, f"on tune: {reason}"))
         else:
@@ -82,54 +68,7 @@ def _calibration(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     return (float(slope), float(offset)) if slope > 0 else (0.0, float(_logit(truth.mean())))
 
 
-# ---- figures on the reported exams ---------------------------------------------------------------
-
-
-def figures(truth: np.ndarray, score: np.ndarray, labels, minority, operating: Operating):
-    """Every figure of FIGURES for every label and for `macro`.
-
-    truth, score: [E, L]; labels: [L] names; minority: [L]; operating: from `choose` on tune. Returns (values,
-    reasons): values[label or "macro"][figure] is a float, NaN if undefined; reasons[label or "macro"][figure] is
-    there for each NaN. Macro is the plain mean over labels, undefined where any label's figure is. Raises ValueError
-    as `choose` does.
-    """
-    truth, score = _checked(truth, score, minority)
-    values, reasons = {}, {}
-    for k, label in enumerate(labels):
-        values[label] = _of_label(truth[:, k], score[:, k], minority[k], operating, k)
-        reasons[label] = {
-            figure: _why(figure, truth[:, k], score[:, k], operating.reason[k])
-            for figure in FIGURES
-            if np.isnan(values[label][figure])
-        }
-    values["macro"], reasons["macro"] = {}, {}
-    for figure in FIGURES:
-        undefined = [label for label in labels if np.isnan(values[label][figure])]
-        if figure.startswith("threshold"):
-            undefined, reason = labels, "a mean of thresholds means nothing"
-        else:
-            reason = f"undefined for {', '.join(undefined)}"
-        values["macro"][figure] = np.nan if undefined else float(np.mean([values[label][figure] for label in labels]))
-        if undefined:
-            reasons["macro"][figure] = reason
-    return values, reasons
-
-
-def _of_label(truth: np.ndarray, score: np.ndarray, minority: int, operating: Operating, k: int) -> dict[str, float]:
-    """The figures of one label; truth, score: [E]. NaN where undefined."""
-    value = dict.fromkeys(FIGURES, np.nan)
-    value["threshold"] = operating.threshold[k]
-    if _not_finite(score):
-        return value
-    value["brier"] = float(np.mean((score - truth) ** 2))  # Brier 1950
-    value["ece"] = expected_calibration_error(truth, score)
-    if not _one_class(truth):
-        value["auc"] = float(roc_auc_score(truth, score))
-        value["ap"] = float(average_precision_score(truth, score))
-    for suffix, threshold in (("", operating.threshold[k]), ("_50", 0.5)):
-        recall = recalls(truth, score, threshold)
-        value["minority_recall" + suffix], value["majority_recall" + suffix] = recall[minority], recall[1 - minority]
-    return value
+# ---- on the reported exams -----------------------------------------------------------------------
 
 
 def calibrated(score: np.ndarray, operating: Operating, k: int) -> np.ndarray:
@@ -199,7 +138,7 @@ def ensemble(tune_truth: np.ndarray, tune_scores: dict, scores: dict, how: str =
     tune = np.stack([tune_scores[plane] for plane in planes])  # [P, E, L]
     given = _probabilities(np.stack([scores[plane] for plane in planes]))
     for of_plane in tune:
-        _checked(tune_truth, of_plane)
+        checked(tune_truth, of_plane)
     if how == "log-odds":
         weights = _log_odds(tune_truth, tune)
         tune_joined, joined = (np.clip(np.einsum("pel,pl->el", s, weights), 0, 1) for s in (tune, given))
@@ -223,7 +162,7 @@ def _log_odds(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _logistic(truth: np.ndarray, tune: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One label: truth [E], tune [P, E], given [P, E'] -> cross-fitted tune [E], scores [E'], weights [P + 1]."""
     folds = min(FOLDS, int((truth == 0).sum()), int((truth == 1).sum()))
-    if folds < 2 or _not_finite(tune) or _not_finite(given):
+    if folds < 2 or not_finite(tune) or not_finite(given):
         return np.full(tune.shape[1], np.nan), np.full(given.shape[1], np.nan), np.full(len(tune) + 1, np.nan)
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
     crossed = cross_val_predict(_regression(), _logit(tune).T, truth, cv=split, method="predict_proba")[:, 1]
@@ -255,22 +194,18 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))  # no overflow
 
 
-def _not_finite(score: np.ndarray) -> str:
+def not_finite(score: np.ndarray) -> str:
+    """Why nothing can be computed of these scores; empty where it can."""
     bad = int((~np.isfinite(score)).sum())
     return f"{bad} of {score.size} scores are not finite" if bad else ""
 
 
-def _one_class(truth: np.ndarray) -> str:
+def one_class(truth: np.ndarray) -> str:
+    """Why these exams tell no classes apart; empty where they do. truth: [E]."""
     return f"all {len(truth)} exams are of class {int(truth[0])}" if (truth == truth[0]).all() else ""
 
 
-def _why(figure: str, truth: np.ndarray, score: np.ndarray, chosen: str) -> str:
-    """The reason of an undefined figure: the choice on tune where the figure needs it, else the exams at hand."""
-    needs_tune = figure.startswith("threshold") or figure.endswith("recall")
-    return (chosen if needs_tune else "") or _not_finite(score) or _one_class(truth)
-
-
-def _checked(truth, score, minority=None) -> tuple[np.ndarray, np.ndarray]:
+def checked(truth, score, minority=None) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays [E, L], score in float64. Raises ValueError with what is wrong."""
     truth, score = np.asarray(truth), np.asarray(score, dtype=np.float64)
     if truth.ndim != 2 or truth.shape != score.shape or not len(truth):

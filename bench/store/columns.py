@@ -1,6 +1,7 @@
 """What each column of results.csv means: docs/columns.md is printed from here by `python -m bench results
 --columns`."""
 
+from ..stats.figures import FIGURES, HEADLINE
 from .results import COLUMNS
 
 EXPLAINED = {
@@ -19,18 +20,10 @@ EXPLAINED = {
     "reported_exams": "exams that the figures are of",
     "positives": "reported exams of class 1",
     "minority": "the class that is rarer in training, 0 or 1",
-    "auc": "area under the ROC curve",
-    "ap": "average precision of class 1",
-    "minority_recall": "recall of the class that is rarer in training, at `threshold`",
-    "majority_recall": "recall of the other class, at `threshold`",
-    "threshold": "chosen on tune, so that 90 % of the majority are recalled",
-    "minority_recall_50": "recall of the class that is rarer in training, at 0.5",
-    "majority_recall_50": "recall of the other class, at 0.5",
-    "brier": "mean squared error of the probabilities",
-    "ece": "expected calibration error, 10 bins",
+    **{figure.column: figure.meaning for figure in FIGURES},
     **{
         f"{name}_{end}": f"{which} end of the 95 % interval of `{name}`"
-        for name in ("auc", "minority_recall", "skill")
+        for name in (*(figure.column for figure in HEADLINE), "skill")
         for end, which in (("low", "lower"), ("high", "upper"))
     },
     "skill": "on tune: 1 - loss / loss of a predictor that gives each label its prevalence; rows `macro` alone",

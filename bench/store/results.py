@@ -13,16 +13,16 @@ from sslm_core.errors import UserError
 from sslm_core.files import drop_unfinished, locked, write_atomic
 
 from ..config.options import check_writable
-from ..stats import metrics
+from ..stats.figures import FIGURES, HEADLINE
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
-BOUNDS = ("auc_low", "auc_high", "minority_recall_low", "minority_recall_high")
+BOUNDS = tuple(f"{figure.column}_{end}" for figure in HEADLINE for end in ("low", "high"))
 SKILL = ("skill", "skill_low", "skill_high")
 COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
 COLUMNS = (
     *KEY,
     *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
-    *metrics.FIGURES,
+    *(figure.column for figure in FIGURES),
     *BOUNDS,
     *SKILL,
     *("pretext_accuracy", "pretext_classes", "epoch", "train_seconds", *COSTS),

@@ -11,9 +11,10 @@ from sslm_core.exams import ENSEMBLES, MACRO
 from sslm_core.history import least_loss
 
 from ..config import options
-from ..stats import intervals, metrics
+from ..stats import figures, intervals, metrics
+from ..stats.figures import HEADLINE, Figure, Sample
 from .records import read_record, read_scores
-from .results import BOUNDS, GROUP, KEY, SKILL, UNLEARNT
+from .results import GROUP, KEY, SKILL, UNLEARNT
 
 
 class Derived(dict):
@@ -67,17 +68,16 @@ class Scored:
         """Resamples of the tune exams [R, E]: the same for all that was tuned on these exams."""
         return intervals.tune_weights(self.tune_truth, self.tune_ids)
 
-    def draws(self, plane: str, weights: np.ndarray, tune_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """AUC and minority recall on the exams (row 0) and on each resample: [1 + R, 1, L + 1] each."""
+    def draws(self, plane: str, weights: np.ndarray, tune_weights: np.ndarray) -> dict[Figure, np.ndarray]:
+        """Every figure of HEADLINE on the exams (row 0) and on each resample: [1 + R, 1, L + 1] each."""
         score, tune = self.scores[plane][None], self.tune[plane][None]
-        recall = intervals.recall_draws(self.truth, score, weights, self.minority, self.tune_truth, tune, tune_weights)
-        return intervals.auc_draws(self.truth, score, weights), recall
+        sample = Sample(self.truth, score, weights, self.minority, self.tune_truth, tune, tune_weights)
+        return {figure: figures.draws(figure, sample) for figure in HEADLINE}
 
     @property
-    def behind(self) -> tuple[np.ndarray, np.ndarray]:
-        """What AUC and minority recall rest on, [L + 1] each."""
-        rare = intervals.exams_behind(self.truth, self.minority, self.tune_truth)
-        return intervals.exams_behind(self.truth), rare
+    def behind(self) -> dict[Figure, np.ndarray]:
+        """What every figure of HEADLINE rests on, [L + 1] each."""
+        return {figure: figures.behind(figure, self.truth, self.minority, self.tune_truth) for figure in HEADLINE}
 
     def tune_losses(self, plane: str) -> np.ndarray:
         """Losses of each tune exam [2, E]: of the model, and of the constant predictor; of an ensemble the means over
@@ -95,28 +95,26 @@ class Scored:
 
     def _plane(self, plane: str, resamples: tuple[np.ndarray, np.ndarray]) -> list[dict]:
         truth, score = self.truth, self.scores[plane]
-        values, reasons = metrics.figures(truth, score, self.labels, self.minority, self.operating[plane])
-        drawn = [
-            (draws, of, intervals.hidden(draws, of)) for draws, of in zip(self.draws(plane, *resamples), self.behind)
-        ]
+        values, reasons = figures.values(truth, score, self.labels, self.minority, self.operating[plane])
+        drawn, behind = self.draws(plane, *resamples), self.behind
+        hidden = {figure: intervals.hidden(drawn[figure], behind[figure]) for figure in HEADLINE}
         common = self.key | {"plane": plane} | self.costs(plane)
         skill = intervals.skill(*self.tune_losses(plane))
         rows = []
         for i, label in enumerate((*self.labels, MACRO)):
-            a, r = (intervals.interval(draws[:, :, i], of[i], hidden[i]) for draws, of, hidden in drawn)
             row = common | {"label": label, "tune_exams": len(self.tune_truth), "reported_exams": len(truth)}
-            if label != MACRO:
-                row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
+            row |= values[label]
+            why = [v for k, v in reasons[label].items() if not k.startswith("threshold")]
+            for figure in HEADLINE:
+                e = intervals.interval(drawn[figure][:, :, i], behind[figure][i], hidden[figure][i])
+                row |= {f"{figure.column}_low": e.low, f"{figure.column}_high": e.high}
+                if e.why and math.isnan(e.low):
+                    why.append(f"no interval of {figure.name}: {e.why}")
             if label == MACRO:
                 row |= dict(zip(SKILL, (skill.value, skill.low, skill.high)))
-            row |= values[label] | dict(zip(BOUNDS, (a.low, a.high, r.low, r.high)))
-            why = [v for k, v in reasons[label].items() if not k.startswith("threshold")]
-            why += [
-                f"no interval of {name}: {e.why}"
-                for name, e in (("AUC", a), ("minority recall", r))
-                if e.why and math.isnan(e.low)
-            ]
-            why += [UNLEARNT] if label == MACRO and not skill.learnt else []
+                why += [] if skill.learnt else [UNLEARNT]
+            else:
+                row |= {"positives": int(truth[:, i].sum()), "minority": int(self.minority[i])}
             row["reason"] = "; ".join(dict.fromkeys(filter(None, why)))
             rows.append(row)
         return rows

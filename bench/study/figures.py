@@ -9,8 +9,9 @@ import numpy as np
 from sslm_core.exams import MACRO
 
 from ..report.differences import NO_VERDICT
-from ..report.study_table import BOUNDS, COMPARED, FIGURES
+from ..report.study_table import BOUNDS, COMPARED
 from ..stats import intervals
+from ..stats.figures import HEADLINE, Figure
 from ..store.results import UNLEARNT
 from ..store.scored import Scored
 from .cells import Line
@@ -26,20 +27,20 @@ class Drawn:
     """
 
     line: Line
-    values: dict[str, np.ndarray]
+    values: dict[Figure, np.ndarray]
     seeds: int
     draws: int
     reasons: tuple[str, ...]  # why figures are empty or rest on fewer draws
-    exams: dict[str, np.ndarray]  # figure -> what it rests on, [labels + 1]
+    exams: dict[Figure, np.ndarray]  # what each rests on, [labels + 1]
     learnt: bool = True
 
-    def of(self, figure: str, label: int) -> np.ndarray:
+    def of(self, figure: Figure, label: int) -> np.ndarray:
         """[1 + R, units that have the figure]; one of NaN where none has."""
         values = self.values[figure][:, :, label]
         there = np.isfinite(values[0])
         return values[:, there] if there.any() else np.full((len(values), 1), np.nan)
 
-    def hidden(self, figure: str, label: int) -> float:
+    def hidden(self, figure: Figure, label: int) -> float:
         return intervals.hidden(self.values[figure], self.exams[figure])[label]
 
 
@@ -53,8 +54,8 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
     for line in lines:
         units = [s for _, s in sorted(scored[line].items(), key=lambda item: item[0])]
         draws, seeds = {draw for draw, _ in scored[line]}, {seed for _, seed in scored[line]}
-        each = [s.draws(plane, weights, s.tune_weights()) for s in units] or [(nothing, nothing)]
-        values = {figure: np.concatenate(of, 1) for figure, of in zip(FIGURES, zip(*each))}
+        each = [s.draws(plane, weights, s.tune_weights()) for s in units] or [dict.fromkeys(HEADLINE, nothing)]
+        values = {figure: np.concatenate([of[figure] for of in each], 1) for figure in HEADLINE}
         reasons, learnt = list(line.reasons.values()), True
         if units:
             losses = [s.tune_losses(plane) for s in units]
@@ -71,11 +72,10 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
     return found
 
 
-def exams_of(some: Scored, units: list[Scored]) -> dict[str, np.ndarray]:
-    """What a line's figures rest on, [L + 1]: of recalls the least over its units, since draws of labelled exams tune
-    on few."""
-    auc, _ = some.behind
-    return dict(zip(FIGURES, (auc, np.min([auc, *(s.behind[1] for s in units)], axis=0))))
+def exams_of(some: Scored, units: list[Scored]) -> dict[Figure, np.ndarray]:
+    """What a line's figures rest on, [L + 1]: the least over its units, since draws of labelled exams tune on few."""
+    behind = [s.behind for s in units or [some]]
+    return {figure: np.min([of[figure] for of in behind], axis=0) for figure in HEADLINE}
 
 
 def opponents(study: Study, found: list[Drawn], own: Level) -> dict[int, int]:
@@ -100,7 +100,7 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
     alone."""
     labels = (*some.labels, MACRO)
     pairs, k = opponents(study, found, own), labels.index(shown)
-    compared = {(i, figure): difference(found[i], found[j], figure, k) for i, j in pairs.items() for figure in FIGURES}
+    compared = {(i, figure): difference(found[i], found[j], figure, k) for i, j in pairs.items() for figure in HEADLINE}
     judged = [e.p if found[i].learnt and found[pairs[i]].learnt else math.nan for (i, _), e in compared.items()]
     adjusted = dict(zip(compared, intervals.holm(judged)))
     table = []
@@ -111,17 +111,20 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
         common |= {"seeds": one.seeds, "draws": one.draws, "reason": "; ".join(one.reasons)}
         for label_number, label in enumerate(labels):
             row = common | {"label": label}
-            for figure in FIGURES:
+            for figure in HEADLINE:
                 e = intervals.interval(
                     one.of(figure, label_number), one.exams[figure][label_number], one.hidden(figure, label_number)
                 )
-                row |= dict(zip((figure + bound for bound in BOUNDS), (e.value, e.low, e.high)))
+                row |= dict(zip((figure.column + bound for bound in BOUNDS), (e.value, e.low, e.high)))
                 if (i, figure) in compared and label == shown:
                     other, d, holm = found[pairs[i]].line, compared[i, figure], float(adjusted[i, figure])
                     verdict = intervals.verdict(d, holm) if one.learnt and found[pairs[i]].learnt else NO_VERDICT
                     row |= {"against": other.level.name if study.compare == "levels" else other.method, "over": d.over}
                     row |= dict(
-                        zip((f"{figure}_{part}" for part in COMPARED), (d.value, d.low, d.high, d.p, holm, verdict))
+                        zip(
+                            (f"{figure.column}_{part}" for part in COMPARED),
+                            (d.value, d.low, d.high, d.p, holm, verdict),
+                        )
                     )
             table.append(row)
     return table
@@ -130,7 +133,7 @@ def rows(study: Study, name: str, found: list[Drawn], some: Scored, own: Level, 
 def footing(study: Study, table: list[dict], exams: int) -> str:
     """What the intervals and verdicts are about."""
     compared = [row for row in table if "against" in row]
-    count = sum(math.isfinite(row[f"{figure}_p"]) for row in compared for figure in FIGURES)
+    count = sum(math.isfinite(row[f"{figure.column}_p"]) for row in compared for figure in HEADLINE)
     lines = [
         f"Intervals are over {exams} exams, and over draws (seeds, where there is one draw) from {intervals.MIN_SEEDS} "
         "of them on; with fewer they hold for the trained models."
@@ -145,7 +148,7 @@ def footing(study: Study, table: list[dict], exams: int) -> str:
     return "\n".join(lines)
 
 
-def difference(one: Drawn, other: Drawn, figure: str, label: int) -> intervals.Estimate:
+def difference(one: Drawn, other: Drawn, figure: Figure, label: int) -> intervals.Estimate:
     first, second = one.of(figure, label), other.of(figure, label)
     # draw by draw fitted to the same exams
     same = one.line.level == other.line.level and one.draws > 1 and first.shape == second.shape

@@ -13,7 +13,7 @@ from ..run import flops
 from ..run.cell import resolved
 from ..run.device import prepare
 from ..run.job import Job
-from ..run.methods import frozen_by, pretext_of
+from ..run.methods import METHODS
 from ..run.throughput import median_seconds
 from ..speed.pretext import Step
 from ..store.records import RECORD, read_json, read_record
@@ -57,17 +57,17 @@ class Forecast:
 
     def computed(self, job: Job, first: bool) -> float:
         """From FLOPs; other backbones are taken to cost what SSLM's encoder does."""
-        config, data, kind = job.preset.sslm, job.dataset, pretext_of(job.method)
+        config, data, method = job.preset.sslm, job.dataset, METHODS[job.method]
         frame, clip, _ = passes(job.preset, len(data.train.labels))
         lengths = torch.from_numpy(np.concatenate([exams.frames(job.plane) for exams in data.sets]))
         looked = np.minimum(data.reported.frames(job.plane), config.downstream.clips * config.clip.frames)
         work = frame * (looked.sum() + TIMED * looked.mean())
-        frozen = frozen_by(job.method, config)
+        frozen = method.frozen(config)
         epochs = flops.epochs(config.downstream if frozen else config.finetune)
         work += flops.downstream(config, frame, clip, epochs, lengths[data.labelled], lengths[data.judged], frozen)
-        if first and kind == "random":
+        if first and method.pretext == "random":
             work += patches(config, job.preset.frame) * len(data.fit) * config.pretext.draws
-        elif first and kind:  # all pretexts are given the jigsaw's FLOPs
+        elif first and method.pretext:  # all pretexts are given the jigsaw's FLOPs
             work += flops.pretext(patches(config, job.preset.frame), config.pretext, len(data.fit), len(data.tune))
         return float(work) / speed(job.preset, job.device)
 
@@ -79,7 +79,7 @@ def kind_of(variant: str) -> str:
 
 def shared_by(job: Job) -> tuple:
     """What cells share that need the same encoder of the same frames."""
-    return pretext_of(job.method) or job.method, job.plane, job.seed, job.pretext()
+    return METHODS[job.method].pretext or job.method, job.plane, job.seed, job.pretext()
 
 
 @cache

@@ -7,9 +7,8 @@ from pathlib import Path
 from sslm_core.exams import MACRO
 from sslm_core.files import write_atomic
 
-from ..report.differences import AUC
 from ..report.plots import COLOURS, GRAY, literal, new_figure, png
-from ..report.study_table import FIGURES
+from ..stats.figures import AUC, HEADLINE
 
 MARKERS = "osD^vP*"
 
@@ -21,12 +20,12 @@ def draw(path: Path, table: list[dict], shown: str, title: str) -> None:
     along = all(row["at"] is not None for row in mine) and len(levels) > 1
     families = list(dict.fromkeys(row["family"] for row in mine))
     height = 4.0 if along else 1.5 + (0.18 + 0.16 * len(families)) * len(levels)
-    figure, (axes,) = new_figure(9, height, columns=2, sharey=not along)
-    for ax, (figure_name, what) in zip(axes, FIGURES.items()):
+    figure, (axes,) = new_figure(4.5 * len(HEADLINE), height, columns=len(HEADLINE), sharey=not along)
+    for ax, drawn in zip(axes, HEADLINE):
         for k, (family, colour) in enumerate(zip(families, itertools.cycle(COLOURS))):
-            rows = [row for row in mine if row["family"] == family and not math.isnan(row[figure_name])]
-            value = [row[figure_name] for row in rows]
-            bars = [[abs(v - row[figure_name + bound]) for v, row in zip(value, rows)] for bound in ("_low", "_high")]
+            rows = [row for row in mine if row["family"] == family and not math.isnan(row[drawn.column])]
+            value = [row[drawn.column] for row in rows]
+            bars = [[abs(v - row[drawn.column + bound]) for v, row in zip(value, rows)] for bound in ("_low", "_high")]
             off = k - (len(families) - 1) / 2  # side by side, so that no bar hides another
             style = {"color": colour, "marker": MARKERS[k % len(MARKERS)], "ms": 5, "capsize": 2.5, "lw": 1.2}
             style |= {"label": literal(family)}
@@ -35,14 +34,14 @@ def draw(path: Path, table: list[dict], shown: str, title: str) -> None:
             else:
                 place = [levels.index(row["level"]) + 0.7 * off / len(families) for row in rows]
                 ax.errorbar(value, place, xerr=bars, ls="", **style)
-        name = what if shown == MACRO and what != AUC else f"{shown} {what}"
+        name = drawn.macro if shown == MACRO else f"{shown} {drawn.name}"
         if along:
             _along(ax, mine, name)
         else:
             _level_by_level(ax, levels, name)
-        if figure_name == "auc":
+        if drawn is AUC:
             (ax.axhline if along else ax.axvline)(0.5, color=GRAY, ls=":", lw=1)  # chance
-        if not any(not math.isnan(row[figure_name]) for row in mine):
+        if not any(not math.isnan(row[drawn.column]) for row in mine):
             ax.text(0.5, 0.5, "undefined at every level", ha="center", va="center", color=GRAY, transform=ax.transAxes)
     if len(families) > 1:
         names = axes[0].get_legend_handles_labels()

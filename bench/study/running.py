@@ -10,7 +10,7 @@ from ..report import study_table
 from ..run import batch
 from ..run.batch import Running
 from ..run.job import Job
-from ..run.methods import pretext_of
+from ..run.methods import METHODS
 from ..run.sweep import say
 from ..store import results
 from ..store.scored import Scored
@@ -34,7 +34,7 @@ def forecast(how: Running, lines: list[Line], jobs: list[Job]) -> str:
     told += dict.fromkeys(
         f"{line.level.name}: left out: {reason}" for line in lines for reason in line.reasons.values()
     )
-    encoders = {shared_by(job) for job in jobs if pretext_of(job.method)}
+    encoders = {shared_by(job) for job in jobs if METHODS[job.method].pretext}
     workers = min(batch.side_by_side(how, jobs[0]), max(1, len(seconds)))
     total = sum(seconds.values()) / workers
     computed = len(seconds) - ahead.measured

@@ -19,9 +19,10 @@ from bench.cli import report
 from bench.config import presets
 from bench.phantom import folder
 from bench.report import plots, plots_curves, plots_methods, repeat, study_table, table, verdict
-from bench.report.differences import AUC, HEAD, RECALL, Difference, differences, drawn
+from bench.report.differences import HEAD, Difference, differences, drawn
 from bench.run.methods import METHODS
 from bench.stats import intervals
+from bench.stats.figures import AUC, RECALL
 from bench.store.results import read
 from bench.store.scored import stored
 from tests.tools.synthetic import store
@@ -110,7 +111,7 @@ def test_a_run_ends_with_its_report(made, exams_folder, capsys):
         "roc-1",
         "pr-2",
         "forest-auc",
-        "forest-recall",
+        "forest-minority-recall",
         "recall",
         "auc-train-seconds",
         "auc-exams-per-s",
@@ -233,7 +234,7 @@ def test_the_verdict_where_nothing_is_compared(tmp_path):
     assert "nothing is compared" in told(store(tmp_path, {"sslm": 1.0}, planes=["sagittal"], seeds=[0]))
     e = intervals.Estimate(0.7, 0.6, 0.8, 0.05, 0.05, intervals.MODELS)
     skill = intervals.Skill(0.2, 0.1, 0.3)
-    one = table.Summary(1, (e, e), e, 0.9, skill)
+    one = table.Summary(1, {AUC: (e, e), RECALL: (e, e)}, 0.9, skill)
     assert verdict.two_sentences({"random": one}, []).endswith("random has the highest macro AUC, .700 [.600, .800].")
     nothing = intervals.Estimate(*[math.nan] * 5, intervals.MODELS)
     found = [
@@ -241,7 +242,7 @@ def test_the_verdict_where_nothing_is_compared(tmp_path):
         for f in (AUC, RECALL)
     ]
     text = verdict.two_sentences(
-        {"sslm": table.Summary(1, (nothing, nothing), nothing, 0.9, skill), "random": one}, found
+        {"sslm": table.Summary(1, dict.fromkeys((AUC, RECALL), (nothing, nothing)), 0.9, skill), "random": one}, found
     )
     assert text.startswith("In macro AUC SSLM (undefined on these exams) is not comparable with random.")
 

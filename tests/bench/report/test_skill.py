@@ -7,6 +7,7 @@ import torch
 from bench.report import differences
 from bench.report.table import table
 from bench.stats import intervals
+from bench.stats.figures import AUC
 from bench.store.results import UNLEARNT
 from bench.store.scored import stored
 from sslm_core.heads import ConvLSTMHead
@@ -66,7 +67,7 @@ def test_no_verdict_on_a_method_that_did_not_learn(tmp_path):
             }
     draws = differences.drawn(methods, "ensemble")
     found = differences.differences(draws, "sslm", ("macro",))
-    assert {d.second: d.verdict for d in found if d.figure == differences.AUC} == {
+    assert {d.second: d.verdict for d in found if d.figure is AUC} == {
         "random": differences.NO_VERDICT,
         "supervised": "better",
     }

@@ -169,9 +169,7 @@ def cell(tmp_path, steps: Steps, shared) -> Cell:
     )
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, work in METHODS.items() if getattr(work, "keywords", {}).get("head") != probe.HEAD]
-)
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.head != probe.HEAD])
 def test_a_step_never_waits_for_the_device_nor_meets_the_host(name, device, tmp_path):
     steps = Steps()
 
@@ -184,7 +182,7 @@ def test_a_step_never_waits_for_the_device_nor_meets_the_host(name, device, tmp_
         return Pretrained(new_encoder(SMOKE.sslm.encoder, 0).to("meta")), 0.0
 
     with steps.strict, pytest.raises(Enough):
-        METHODS[name](cell(tmp_path, steps, shared))
+        METHODS[name].fit(cell(tmp_path, steps, shared))
     assert steps.taken == 2
 
 

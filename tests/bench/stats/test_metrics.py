@@ -5,8 +5,9 @@ import pytest
 from scipy.stats.mstats import hdquantiles
 from sklearn.metrics import roc_auc_score
 
-from bench.stats import metrics, operating
+from bench.stats import figures, metrics, operating
 
+COLUMNS = tuple(figure.column for figure in figures.FIGURES)
 NEGATIVES = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.30, 0.60]
 POSITIVES = [0.20, 0.50, 0.70]
 HEADLINE = float(hdquantiles(NEGATIVES, [0.9])[0])
@@ -24,7 +25,7 @@ def tune_set():
 def one_label(truth, score, minority=1, operating=None):
     truth, score = column(truth).astype(int), column(score)
     operating = operating or metrics.choose(*tune_set(), [1])
-    values, reasons = metrics.figures(truth, score, ["acl"], [minority], operating)
+    values, reasons = figures.values(truth, score, ["acl"], [minority], operating)
     return values["acl"], reasons["acl"]
 
 
@@ -98,18 +99,18 @@ def test_macro_is_the_mean_and_undefined_figures_carry_a_reason():
     chosen = metrics.choose(truth, score, [1, 1, 1])
     assert np.isnan(chosen.threshold[2]) and chosen.reason[2] == "on tune: all 30 exams are of class 0"
 
-    values, reasons = metrics.figures(truth[:, :2], score[:, :2], ["a", "b"], [1, 1], chosen)
-    assert list(values) == ["a", "b", "macro"] and all(tuple(v) == metrics.FIGURES for v in values.values())
+    values, reasons = figures.values(truth[:, :2], score[:, :2], ["a", "b"], [1, 1], chosen)
+    assert list(values) == ["a", "b", "macro"] and all(tuple(v) == COLUMNS for v in values.values())
     assert values["macro"]["auc"] == pytest.approx((values["a"]["auc"] + values["b"]["auc"]) / 2)
     assert reasons["a"] == {} and set(reasons["macro"]) == {"threshold"}
 
-    values, reasons = metrics.figures(truth, score, ["a", "b", "c"], [1, 1, 1], chosen)
+    values, reasons = figures.values(truth, score, ["a", "b", "c"], [1, 1, 1], chosen)
     assert reasons["c"]["auc"] == "all 30 exams are of class 0"
     assert reasons["c"]["majority_recall"] == "on tune: all 30 exams are of class 0"
     assert reasons["macro"]["auc"] == "undefined for c" and np.isnan(values["macro"]["auc"])
     assert values["c"]["majority_recall_50"] > 0 and np.isnan(values["c"]["minority_recall_50"])
     for name, value in values.items():  # a reason for each NaN and for nothing else
-        assert set(reasons[name]) == {figure for figure in metrics.FIGURES if np.isnan(value[figure])}
+        assert set(reasons[name]) == {figure for figure in COLUMNS if np.isnan(value[figure])}
         assert all(reasons[name].values())
 
 
@@ -203,7 +204,7 @@ def test_reported_labels_choose_nothing():
         for how in ("log-odds", "logistic"):
             tune, joined, weights = metrics.ensemble(tune_truth, tune_scores, scores, how)
             chosen = metrics.choose(tune_truth, tune, [0, 1, 1])
-            values, _ = metrics.figures(reported, joined, ["abnormal", "acl", "meniscus"], [0, 1, 1], chosen)
+            values, _ = figures.values(reported, joined, ["abnormal", "acl", "meniscus"], [0, 1, 1], chosen)
             choices = chosen, {plane: tuple(w) for plane, w in weights.items()}, values["acl"]["threshold"]
             told.append((choices, values["acl"]["auc"]))
     for before, after in zip(told[:2], told[2:]):

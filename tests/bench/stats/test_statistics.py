@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from bench.report import differences
-from bench.report.differences import AUC, RECALL
 from bench.report.table import table
 from bench.stats import intervals, operating
+from bench.stats.figures import AUC, RECALL
 from bench.store.scored import Scored
 from sslm_core.exams import MACRO
 
