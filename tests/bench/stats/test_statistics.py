@@ -9,70 +9,16 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import replace
-from statistics import NormalDist
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bench.report import differences
 from bench.report.table import table
-from bench.stats import intervals, operating
+from bench.stats import intervals
 from bench.stats.figures import AUC, RECALL
-from bench.store.scored import Scored
 from sslm_core.exams import MACRO
-
-PHI, PROBIT = NormalDist().cdf, NormalDist().inv_cdf
-LABELS, MINORITY = ("abnormal", "acl", "meniscus"), np.array([0, 1, 1])
-PREVALENCE = {"reported": (0.8, 0.45, 0.45), "tune": (0.8, 0.2, 0.35)}
-SHARED, OWN, SEEDS = 0.45, 0.25, 0.30  # of the variance between exams of a class
-SPREAD = (0.13, 0.16)  # of seeds, of all labels alike and of each: .03 in macro AUC at .82
-WIDE = sum(s**2 for s in SPREAD)
-
-
-class Simulated(Scored):
-    """Scores that no run has stored."""
-
-    def __init__(self, truth: dict[str, np.ndarray], scores: dict[str, np.ndarray]):
-        self.records = {
-            "one": {"tune_losses": {"model": np.full(len(truth["tune"]), 0.5), "constant": np.ones(len(truth["tune"]))}}
-        }
-        self.labels, self.minority, self.truth, self.tune_truth = LABELS, MINORITY, truth["reported"], truth["tune"]
-        self.ids, self.tune_ids = ([str(k) for k in range(len(truth[split]))] for split in ("reported", "tune"))
-        self.scores, self.tune = {"one": scores["reported"]}, {"one": scores["tune"]}
-        cuts = [
-            float(operating.threshold(t, x, rare)[0])
-            for t, x, rare in zip(self.tune_truth.T, scores["tune"].T, MINORITY)
-        ]
-        self.operating = {"one": SimpleNamespace(threshold=cuts)}
-
-    def costs(self, plane: str) -> dict:
-        return {}
-
-
-def methods(rng, aucs: dict[str, float], exams: int, tune: int, seeds: int) -> tuple[dict, dict]:
-    """Stored scores of each method, and how far each seed has its classes apart, [S, L]."""
-    truth, scores, apart = {}, defaultdict(dict), {}
-    for name, auc in aucs.items():
-        noise = SPREAD[0] * rng.normal(size=(seeds, 1)) + SPREAD[1] * rng.normal(size=(seeds, 3))
-        apart[name] = PROBIT(auc) * math.sqrt(2 + WIDE) + noise
-    for split, count in (("reported", exams), ("tune", tune)):
-        cuts = [PROBIT(p) for p in PREVALENCE[split]]
-        truth[split] = (0.6 * rng.normal(size=(count, 1)) + 0.8 * rng.normal(size=(count, 3)) < cuts).astype(int)
-        hard = math.sqrt(SHARED) * rng.normal(size=(count, 3))
-        for name in aucs:
-            z = (
-                hard
-                + math.sqrt(OWN) * rng.normal(size=(count, 3))
-                + math.sqrt(SEEDS) * rng.normal(size=(seeds, count, 3))
-            )
-            z += apart[name][:, None] * (truth[split] - 0.5)
-            scores[name][split] = 1 / (1 + np.exp(-1.5 * z))
-    made = {
-        name: [Simulated(truth, {split: of[split][s] for split in of}) for s in range(seeds)]
-        for name, of in scores.items()
-    }
-    return made, apart
+from tests.tools.simulated import LABELS, PHI, PREVALENCE, PROBIT, WIDE, methods
 
 
 def true_figures(apart: np.ndarray, auc: float) -> dict[str, np.ndarray]:
@@ -110,7 +56,8 @@ def simulate(
     print(f"\n{sets} tables, {exams} reported exams, {tune} tune exams, {seeds} seeds: intervals that hold the truth")
     for figure in (AUC, RECALL):
         print(
-            f"{figure}: " + ", ".join(f"{label} {share:.3f}" for (of, label), share in shares.items() if of == figure)
+            f"{figure.name}: "
+            + ", ".join(f"{label} {share:.3f}" for (of, label), share in shares.items() if of == figure)
         )
     print(f"mean {np.mean(list(shares.values())):.3f}")
     return shares, found, printed
@@ -158,7 +105,7 @@ def test_exams_to_decide_keep_their_promise():
         _, there, _ = simulate(60, aucs, exams, round(48 * exams / 120))
         power = np.mean([row[k].estimate.p < intervals.LEVEL for row in there])
         print(
-            f"{figure}, true difference {known.value:+.3f}: {exams} exams to decide; decided alone on so many: "
+            f"{figure.name}, true difference {known.value:+.3f}: {exams} exams to decide; decided alone on so many: "
             f"{power:.3f}"
         )
         assert 0.68 <= power <= 0.92  # 60 tables leave +-.10
