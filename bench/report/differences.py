@@ -6,7 +6,7 @@ beside the AUC of each label as a cross-check.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,24 +101,25 @@ def drawn(methods: dict[str, list[Scored]], ensemble: str) -> dict[str, Draws]:
 
 def differences(draws: dict[str, Draws], reference: str, labels: tuple[str, ...]) -> list[Difference]:
     """`reference` against every other method, in the figures of HEADLINE, for `labels` (macro among them or alone)."""
-    first = draws[reference].seeds[0]
-    names = (*first.labels, MACRO)
-    pairs = [
-        (o, figure, names.index(label)) for o in draws if o != reference for figure in HEADLINE for label in labels
-    ]
-    found = [draws[reference].less(draws[other], figure, k) for other, figure, k in pairs]
-    unlearnt = {o: " and ".join(name for name in (reference, o) if not draws[name].skill.learnt) for o in draws}
-    judged = [math.nan if unlearnt[other] else e.p for (other, _, _), e in zip(pairs, found)]
-    out = []
-    for (other, figure, k), estimate, adjusted in zip(pairs, found, intervals.holm(judged)):
-        delong = math.nan
-        if figure == AUC and k < len(first.labels) and math.isfinite(estimate.p):
-            delong = intervals.delong(first.truth[:, k], draws[reference].score[:, :, k], draws[other].score[:, :, k]).p
-        values = tuple(float(draws[name].values[figure][0, :, k].mean()) for name in (reference, other))
-        needed = intervals.exams_to_decide(estimate, len(first.truth))
-        rest = (values, estimate, float(adjusted), delong, needed, unlearnt[other])
-        out.append(Difference(reference, other, figure, names[k], *rest))
-    return out
+    others = [name for name in draws if name != reference]
+    return compared(draws, [(reference, o, figure, label) for o in others for figure in HEADLINE for label in labels])
+
+
+def compared(draws: dict[str, Draws], asked: list[tuple[str, str, Figure, str]]) -> list[Difference]:
+    """Each (method, less this one, in this figure, for this label); verdicts after Holm over all of them."""
+    some = next(iter(draws.values())).seeds[0]
+    names, found = (*some.labels, MACRO), []
+    for first, second, figure, label in asked:
+        k, (one, other) = names.index(label), (draws[first], draws[second])
+        estimate, delong = one.less(other, figure, k), math.nan
+        if figure is AUC and k < len(some.labels) and math.isfinite(estimate.p):
+            delong = intervals.delong(some.truth[:, k], one.score[:, :, k], other.score[:, :, k]).p
+        values = tuple(float(of.values[figure][0, :, k].mean()) for of in (one, other))
+        needed = intervals.exams_to_decide(estimate, len(some.truth))
+        unlearnt = " and ".join(name for name in (first, second) if not draws[name].skill.learnt)
+        found.append(Difference(first, second, figure, label, values, estimate, math.nan, delong, needed, unlearnt))
+    adjusted = intervals.holm([math.nan if d.unlearnt else d.estimate.p for d in found])
+    return [replace(d, adjusted=float(p)) for d, p in zip(found, adjusted)]
 
 
 def footing(found: list[Difference], exams: int) -> str:

@@ -141,18 +141,28 @@ def _against(
     return [[save(f"auc-{key.replace('_', '-')}", figure, caption)]]
 
 
+LABELS = "labels-*.png"  # plots of the study that stands first
+
+
+def label_efficiency(folder: Path) -> list[page.Part]:
+    """AUC against the share of labels, where that study is stored."""
+    plotted = [page.Picture(path.read_bytes(), f"Study {path.stem}", wide=True) for path in sorted(folder.glob(LABELS))]
+    return [plotted] if plotted else []
+
+
 def studies(folder: Path) -> list[page.Part]:
-    """Every stored plot of a study, with its table."""
+    """Every stored plot of a study, with its table; LABELS are shown by label_efficiency."""
     plotted = sorted(folder.glob("*.png"))
     if not plotted:
         return ["No study is stored for this data set; python -m bench ablate labels makes one."]
     parts: list[page.Part] = []
     for path in plotted:
-        parts.append([page.Picture(path.read_bytes(), f"Study {path.stem}", wide=True)])
+        if not path.match(LABELS):
+            parts.append([page.Picture(path.read_bytes(), f"Study {path.stem}", wide=True)])
         if path.with_suffix(".csv").exists():
             try:
                 head, lines, reasons = study_table.laid_out(*study_table.read(path.with_suffix(".csv")))
-                parts += [page.Table(head, lines), *reasons]
+                parts += [f"Study {path.stem}:", page.Table(head, lines), *reasons]
             except UserError as error:  # one study is no reason to end a run without its report
                 parts.append(f"No table: {error}")
     return parts

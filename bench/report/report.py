@@ -10,7 +10,7 @@ from sslm_core.files import drop_unfinished, write_atomic
 
 from ..data.dataset import FLATTERS, PROTOCOLS
 from ..store.scored import Scored
-from . import differences, page, parts, plots, repeat, verdict
+from . import claims, differences, page, parts, plots, repeat, verdict
 from .differences import Draws
 from .table import REFERENCE, spent, summaries
 
@@ -33,7 +33,11 @@ def write(
         return page.Picture(data, caption, wide)
 
     sections = {
-        "Methods": [*parts.headline(summed, cost, save), *parts.methods_table(first.labels, summed, cost)],
+        "Methods": [
+            *parts.headline(summed, cost, save),
+            *parts.label_efficiency(home(first) / "studies"),
+            *parts.methods_table(first.labels, summed, cost),
+        ],
         "ROC and precision-recall": parts.curves(draws, summed, save),
         "Differences": parts.differences(found, save),
         "Minority recall": parts.recalls(summed, save),
@@ -47,7 +51,12 @@ def write(
         ),
         "To repeat it": repeat.parts(methods),
     }
-    top = [*([differences.footing(found, len(first.truth))] if found else []), *notes, about(methods, first)]
+    top = [
+        *claims.claims(draws),
+        *([differences.footing(found, len(first.truth))] if found else []),
+        *notes,
+        about(methods, first),
+    ]
     said = verdict.two_sentences(summed, found)
     text = page.page(f"SSLM compared on {first.key['dataset']}", said, top, sections)
     write_atomic(folder / "report.html", lambda path: path.write_text(text, encoding="utf-8"))

@@ -1,0 +1,38 @@
+"""The claims that the report puts to the test."""
+
+from bench.report.claims import claims
+from bench.report.differences import drawn
+from bench.store.scored import stored
+from tests.tools.synthetic import store
+
+
+def said(out, gains: dict[str, float], seeds=range(5)) -> list[str]:
+    (methods,) = stored(store(out, gains, planes=["a"], seeds=seeds)).values()
+    return claims(drawn(methods, "ensemble"))
+
+
+def test_a_claim_holds_where_its_difference_is_better(tmp_path):
+    frozen, tuned = said(tmp_path, {"sslm-probe": 1.5, "random-probe": 0.4, "sslm-finetuned": 0.5, "supervised": 1.6})
+    assert "at random weights: holds (sslm-probe less random-probe: macro AUC +" in frozen
+    assert "from scratch: does not hold (sslm-finetuned less supervised: macro AUC -" in tuned
+
+
+def test_pairs_that_differ_are_each_told(tmp_path):
+    gains = {
+        "sslm": 0.5,
+        "random": 0.5,
+        "sslm-probe": 1.5,
+        "random-probe": 0.4,
+        "sslm-weighted": 1.8,
+        "sslm-focal": 0.5,
+    }
+    frozen, strategies = said(tmp_path, gains)
+    assert "differs from pair to pair (sslm less random: macro AUC" in frozen and "]: better)." in frozen
+    assert "strategy against imbalance: does not hold (sslm-weighted less sslm: minority recall +" in strategies
+    assert "sslm-focal less sslm" in strategies
+
+
+def test_few_seeds_and_missing_methods(tmp_path):
+    (only,) = said(tmp_path, {"sslm": 1.0, "random": 0.2, "imagenet": 0.5}, seeds=(0, 1))
+    assert ": too few seeds (sslm less random: macro AUC" in only
+    assert said(tmp_path / "none", {"imagenet": 1.0, "supervised": 0.5}) == []
