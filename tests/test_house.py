@@ -140,3 +140,12 @@ def test_no_test_module_imports_another():
     for path in (ROOT / "tests").rglob("*.py"):
         imported = re.findall(r"^ *(?:from|import) +(tests\S*.*)", path.read_text(), re.MULTILINE)
         assert not [line for line in imported if "test_" in line], path
+
+
+def test_the_version_is_in_step():
+    texts = {name: (ROOT / name).read_text() for name in ("pyproject.toml", "CITATION.cff", "CHANGELOG.md")}
+    found = [
+        re.search(pattern, text, re.M)[1]
+        for pattern, text in zip((r'^version = "(.+)"', r"^version: (.+)", r"^## ([\d.]+)"), texts.values())
+    ]
+    assert len(set(found)) == 1, found
