@@ -29,12 +29,13 @@ test-slow: .venv/made
 lint: .venv/made
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 docs: .venv/made  ## what the documents repeat, written again from where it stands once
 	$(PY) -m bench.report.documents
 
 clean:  ## what was made here, stored runs included; results.csv and data of your own stay
-	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .benchmarks data/phantom-* data/marks-*
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks data/phantom-* data/marks-*
 
 .venv/made: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'

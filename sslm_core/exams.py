@@ -63,7 +63,7 @@ class ExamSet:
         """T of each exam's volume in `plane`: int64 [E]."""
         return self.shapes[self.planes.index(plane), :, 0]
 
-    def subset(self, exams: Sequence[int]) -> "ExamSet":
+    def subset(self, exams: Sequence[int] | np.ndarray) -> "ExamSet":
         exams = np.asarray(exams)
         return replace(
             self,
@@ -104,12 +104,13 @@ def volume_shape(path: Path) -> tuple[int, int, int]:
             f"{path}: dtype {str(dtype)[:60]}, expected uint8; scale the volume to 0..255 and save it as uint8"
         )
     _check_axes(path, shape)
-    expected = data + shape[0] * shape[1] * shape[2]  # Python integers: a hostile header cannot overflow them
+    frames, height, width = shape
+    expected = data + frames * height * width  # Python integers: a hostile header cannot overflow them
     if size != expected:
         raise UserError(
             f"{path}: {size} bytes, but its header {shape} asks for {expected}: truncated or damaged; fetch it again"
         )
-    return shape
+    return frames, height, width
 
 
 def read_volume(path: Path) -> np.ndarray:
@@ -175,7 +176,8 @@ def read_labels(path: Path) -> dict[str, int]:
 
 def plane_folders(root: Path, folder: Path, ids: Container[str]) -> tuple[list[str], list[str]]:
     """(planes, strays) in the folder of a split: a folder without a volume is a stray, as file servers leave some."""
-    planes, strays = [], []
+    planes: list[str] = []
+    strays: list[str] = []
     for entry in listed(root, folder):
         if entry.is_dir():
             files = [file.name for file in listed(root, Path(entry.path)) if not Path(file.path).is_dir()]

@@ -56,7 +56,7 @@ def enlarged(evidence: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Bilinear, [..., h, w] -> [..., H, W]. Beyond the frame is nothing: an outer cell, too, is largest at its
     middle."""
     planes = evidence.reshape(1, -1, *evidence.shape[-2:])
-    grid = F.affine_grid(torch.eye(2, 3, device=evidence.device)[None], (1, 1, height, width), align_corners=False)
+    grid = F.affine_grid(torch.eye(2, 3, device=evidence.device)[None], [1, 1, height, width], align_corners=False)
     return F.grid_sample(planes, grid, align_corners=False).reshape(*evidence.shape[:-2], height, width)
 
 
@@ -90,7 +90,8 @@ class _Cut:
     gradient."""
 
     def __init__(self, layer: nn.Module):
-        self.layer, self.leaves, self.grad = layer, [], torch.no_grad()
+        self.layer, self.grad = layer, torch.no_grad()
+        self.leaves: list[torch.Tensor] = []
 
     def __enter__(self) -> list[torch.Tensor]:
         self.grad.__enter__()

@@ -28,6 +28,9 @@ class Scale(nn.Module):
     Encoders differ in the scale of their features; without this, one learning rate favours one of them.
     """
 
+    mean: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
@@ -71,7 +74,7 @@ def maps_of(
     plans = ((rows[a : a + block][mine(a)], a) for a in blocks)
     for _, (part, some, a) in zip(progress(blocks, "features"), store.ahead(plans)):
         gray = part.data[some]
-        if view is not None:
+        if view is not None and warp is not None:
             moved = view[a : a + block][mine(a)]
             gray = torch.where((moved == AS_IS)[:, None, None], gray, warp(gray, moved.clamp(min=0)))
         with autocast(store.device, dtype):
@@ -108,6 +111,7 @@ class Features:
                 len(warp), (len(exams),), generator=generator(device, derive(seed, "view", v), "view"), device=device
             )
             for v in range(1, views)
+            if warp
         ]
         self.moved = (
             torch.stack([torch.full((len(exams),), AS_IS, device=device), *moved], 1).flatten() if moved else None
@@ -125,7 +129,7 @@ class Features:
             maps = torch.cat(list(make(len(self.exams))))
         else:
             one = next(maps_of(encoder, store, store.offsets[self.exams[:1]], dtype))
-            how = (views, seed, warp.grid.shape, float(warp.grid.sum())) if moved else None
+            how = (views, seed, warp.grid.shape, float(warp.grid.sum())) if warp and moved else None
             name = ranks.agreed(fingerprint(encoder, cache.content, exams.tolist(), dtype, how))
             mapped, self.saved_seconds = rows_of(
                 cache, name, counts, one.shape[1:], lambda n: (maps.cpu().numpy() for maps in make(n))

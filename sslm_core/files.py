@@ -18,7 +18,7 @@ except ModuleNotFoundError:
 LOCK_SH, LOCK_EX, LOCK_NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_NB
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """`write(temporary)` beside `path`, flushed to disk and renamed over it: a reader sees the old file or the new
     one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -157,7 +157,7 @@ def packed_frames(folder: Path, exams: ExamSet, plane: str, size: int, progress:
             def pack(temporary: Path) -> None:
                 with open(temporary, "wb") as file:
                     for volume in progress(volumes, f"packing {exams.split}/{plane}"):
-                        block = resize(read_volume(volume), size).numpy()
+                        block = resize(read_volume(volume), size).numpy().data
                         total.update(block)
                         file.write(block)
 
@@ -176,7 +176,7 @@ def _mapped(path: Path, shape: tuple[int, ...], sources: str) -> np.memmap | Non
         mapped = np.memmap(path, np.uint8, "c", shape=shape)
         if path.stat().st_size == mapped.nbytes and note == {
             "sources": sources,
-            "sha256": hashlib.sha256(mapped).hexdigest(),
+            "sha256": hashlib.sha256(mapped.data).hexdigest(),
         }:
             return mapped
     except (OSError, ValueError):

@@ -36,7 +36,7 @@ class ConvLSTMLayer(nn.Module):
         super().__init__()
         self.inputs = nn.Conv2d(channels, 4 * hidden, 3, padding=1)
         self.recurrent = nn.Conv2d(hidden, 4 * hidden, 3, padding=1, bias=False)
-        nn.init.constant_(self.inputs.bias[hidden : 2 * hidden], FORGET_BIAS)
+        nn.init.constant_(self.inputs.bias[hidden : 2 * hidden], FORGET_BIAS)  # type: ignore[index]
 
     def forward(self, maps: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """maps [B, T, C, h, w], real [B, T] bool -> hidden states [B, T, hidden, h, w] and the last real one [B,
@@ -76,7 +76,7 @@ class LinearProbe(nn.Linear):
     def __init__(self, channels: int, hidden: int, labels: int):
         super().__init__(channels, labels)
 
-    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         pooled = maps.mean((3, 4)) * mask(maps, count)[..., None]
         return super().forward(pooled.sum(1) / count[:, None])
 
@@ -87,7 +87,7 @@ class MaxOverFrames(nn.Linear):
     def __init__(self, channels: int, hidden: int, labels: int):
         super().__init__(channels, labels)
 
-    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         pooled = maps.mean((3, 4)).masked_fill(~mask(maps, count)[..., None], -torch.inf)
         return super().forward(pooled.amax(1))
 
@@ -103,7 +103,7 @@ class GridOverFrames(nn.Linear):
     def __init__(self, channels: int, hidden: int, labels: int):
         super().__init__(channels * self.SIDE**2, labels)
 
-    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         # [B, T, 16 C]
         cells = F.adaptive_avg_pool2d(maps.flatten(0, 1), self.SIDE).flatten(1).unflatten(0, maps.shape[:2])
         return super().forward(cells.masked_fill(~mask(maps, count)[..., None], -torch.inf).amax(1))
@@ -133,6 +133,9 @@ class PooledProbe(nn.Module):
     GRIDS = (1, 2, 4)  # a map smaller than a grid is repeated
     PER_CHANNEL = 6 * sum(side * side for side in GRIDS)  # features
     whole = True
+
+    mean: torch.Tensor
+    spread: torch.Tensor
 
     def __init__(self, channels: int, hidden: int, labels: int):
         super().__init__()

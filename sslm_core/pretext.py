@@ -158,7 +158,8 @@ def pretrain(
     network = ranks.parallel(nn.Sequential(encoder, head))
     per_epoch = max(1, len(fit) * config.draws // config.batch)
     steps = config.epochs * per_epoch
-    result, best, start = Pretrained(encoder), None, 0
+    result, start = Pretrained(encoder), 0
+    best: dict = {}
     total = torch.zeros((), device=device)  # loss over the epoch so far
     with seeded(seed, "pretext loop"):
         if resume and (state := resume.load()):

@@ -37,13 +37,15 @@ def check(config, **least) -> None:
 def restored(kind: type, values: dict):
     """The dataclass `kind` from what dataclasses.asdict and JSON have made of it; keys that are no fields are left out.
 
-    Raises KeyError for a field that is not there, UserError as the class itself does.
+    A field that is not there, since it came later, has its default. Raises KeyError where it has none, UserError as the
+    class itself does.
     """
-    kinds = {
-        name: next(iter(typing.get_args(hint)), hint) if type(None) in typing.get_args(hint) else hint
-        for name, hint in typing.get_type_hints(kind).items()
+    kinds, missing = typing.get_type_hints(kind), dataclasses.MISSING
+    given = {
+        field.name: values[field.name]
+        for field in dataclasses.fields(kind)
+        if field.name in values or (field.default, field.default_factory) == (missing, missing)
     }
-    given = {field.name: values[field.name] for field in dataclasses.fields(kind)}
     return kind(
         **{
             name: restored(kinds[name], value)

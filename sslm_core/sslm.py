@@ -42,6 +42,19 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class BackboneConfig:
+    """A network in the encoder's place, for baselines that take one by name."""
+
+    name: str = "resnet18"
+    weights: str = ""  # the name of a file; else what was published with the network
+
+    def __post_init__(self):
+        for what, given in (("name", self.name), ("weights", self.weights)):
+            if "/" in given:
+                raise UserError(f"{what} = {given}: expected a name without a folder")
+
+
+@dataclass(frozen=True)
 class SSLMConfig:
     encoder: EncoderConfig
     jigsaw: JigsawConfig = field(default_factory=JigsawConfig)
@@ -49,7 +62,9 @@ class SSLMConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
     # a head on the frozen encoder; clips and number type of all
     downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
-    finetune: DownstreamConfig | None = None  # encoder and head end to end; as downstream, if not given
+    # encoder and head end to end; as downstream, if not given
+    finetune: DownstreamConfig = None  # type: ignore[assignment]
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
     def __post_init__(self):
         if self.finetune is None:
@@ -113,8 +128,8 @@ def diagnose(
     device, down = store.device, config.downstream
     encoder = frozen(encoder.to(device))
     if down.layer:
-        encoder = frozen(Upto(encoder, down.layer))
-        channels = encoder.channels(store.data.shape[-1])
+        part = Upto(encoder, down.layer)
+        encoder, channels = frozen(part), part.channels(store.data.shape[-1])
     exams, tune, truth = exams.to(device), tune.to(device), truth.to(device)
     learnt, judged = torch.arange(len(exams), device=device), torch.arange(len(tune), device=device)
     mapped, looked = exams, tune

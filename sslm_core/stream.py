@@ -16,29 +16,35 @@ class Buffer:
     too."""
 
     def __init__(self, device: torch.device):
-        self.device, self.host, self.there, self.copied, self.used = device, None, None, None, None
+        self.device = device
+        self.host: torch.Tensor | None = None
+        self.there: torch.Tensor | None = None
+        self.copied: torch.cuda.Event | None = None
+        self.used: torch.cuda.Event | None = None
 
     def fill(self, data: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """data[rows] [n, ...] on the device; on a GPU it is there once the current stream has come so far."""
         gpu = self.device.type == "cuda"
         rows = rows.to(data.device)
-        if self.host is None or len(self.host) < len(rows):
-            self.host = torch.empty((len(rows), *data.shape[1:]), dtype=data.dtype, pin_memory=gpu)
-            self.there = torch.empty_like(self.host, device=self.device) if gpu else self.host
+        host, there = self.host, self.there
+        if host is None or there is None or len(host) < len(rows):
+            host = self.host = torch.empty((len(rows), *data.shape[1:]), dtype=data.dtype, pin_memory=gpu)
+            there = self.there = torch.empty_like(host, device=self.device) if gpu else host
+        host, there = host[: len(rows)], there[: len(rows)]
         if self.copied:
             self.copied.synchronize()
         if gpu:
-            torch.index_select(data, 0, rows, out=self.host[: len(rows)])
+            torch.index_select(data, 0, rows, out=host)
             stream = torch.cuda.current_stream(self.device)
             if self.used:
                 stream.wait_event(self.used)
-            self.there[: len(rows)].copy_(self.host[: len(rows)], non_blocking=True)
+            there.copy_(host, non_blocking=True)
             self.copied = stream.record_event()
         # not by torch: its OpenMP, once it has threads in here too, lets none of them wait awake, and all others' work
         # slows down
         else:
-            np.take(data.numpy(), rows.numpy(), 0, self.host[: len(rows)].numpy(), "clip")
-        return self.there[: len(rows)]
+            np.take(data.numpy(), rows.numpy(), 0, host.numpy(), "clip")
+        return there
 
 
 def ahead(data: torch.Tensor, device: torch.device, plans: Iterable[tuple]) -> Iterator[tuple]:
@@ -49,9 +55,10 @@ def ahead(data: torch.Tensor, device: torch.device, plans: Iterable[tuple]) -> I
     """
     gpu = device.type == "cuda"
     work, side = (torch.cuda.current_stream(device), torch.cuda.Stream(device)) if gpu else (None, None)
-    if gpu:
+    if side and work:
         side.wait_stream(work)  # the plans may read what was computed so far
-    free, full = queue.SimpleQueue(), queue.SimpleQueue()
+    free: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
+    full: queue.SimpleQueue = queue.SimpleQueue()
     for _ in range(DEPTH):
         free.put(Buffer(device))
 
@@ -73,13 +80,13 @@ def ahead(data: torch.Tensor, device: torch.device, plans: Iterable[tuple]) -> I
             if isinstance(item, BaseException):
                 raise item
             buffer, *batch = item
-            if gpu:
+            if work:
                 work.wait_event(buffer.copied)
                 for tensor in batch[1:]:  # made on the other stream
                     if isinstance(tensor, torch.Tensor) and tensor.is_cuda:
                         tensor.record_stream(work)
             yield tuple(batch)
-            if gpu:
+            if work:
                 buffer.used = work.record_event()
             free.put(buffer)
     finally:

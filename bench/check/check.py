@@ -137,8 +137,8 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], here: dict[str, str]) ->
                 spelt = ({row[column] for row in rows[method]} for rows in (before, after))
                 verdicts.append(gates.exact(f"{method}: {figure}", *spelt))
             if alike(baseline, here):
-                peaks = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
-                verdicts.append(gates.at_most(f"{method}: peak memory, MB", *peaks, MEMORY))
+                was, peak = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
+                verdicts.append(gates.at_most(f"{method}: peak memory, MB", was, peak, MEMORY))
     return verdicts
 
 

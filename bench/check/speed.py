@@ -59,7 +59,8 @@ def in_turns(first: Path, second: Path, device: str, limit: float, what: str = "
         pairs = len(sides[first])
         if pairs >= PAIRS[0]:
             ratios = {
-                part: gates.paired(*([t[part] for t in times] for times in sides.values()), BEYOND) for part in TIMED
+                part: gates.paired([t[part] for t in sides[first]], [t[part] for t in sides[second]], BEYOND)
+                for part in TIMED
             }
             widest = max(max(r.high / r.value, r.value / r.low) - 1 for r in ratios.values())
             say(

@@ -101,7 +101,7 @@ def main() -> None:
     calibrate, works = calibration(device), parts(device)
     for work in (calibrate, *works.values()):  # what is set up lazily is there from now on
         work()
-    relative = {name: [] for name in works}
+    relative: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(ROUNDS):
         for name, work in works.items():
             before = calibrate()

@@ -114,7 +114,8 @@ def main(args: argparse.Namespace) -> int:
                     baseline = []
             exact = "accuracy" in kinds
             before = stored_scores(args.scores, dataset.digest, device) if exact and not args.update else []
-            rows, scores = [], []
+            rows: list[dict] = []
+            scores: list[dict[str, str]] = []
             if kinds != ["speed"]:
                 rows, scores = run(dataset, chosen, seeds, device, args.jobs, Path(folder), exact)
         now = [results.cells(row) for row in rows if row["label"] == MACRO]

@@ -76,7 +76,7 @@ def page_around(page: Path) -> tuple[str, str]:
     found = re.fullmatch(f"(.*){BEGIN}.*{END}(.*)", page.read_text(), re.DOTALL)
     if not found:
         raise UserError(f"{page}: has no marks {BEGIN} and {END}")
-    return found.groups()
+    return found[1], found[2]
 
 
 def parts(device: str, quick: bool, out: Path) -> dict[str, list]:

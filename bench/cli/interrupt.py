@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from ..processes import kill_children
 
@@ -57,7 +58,7 @@ def _insist() -> None:
     _end()
 
 
-def _end() -> None:
+def _end() -> NoReturn:
     with contextlib.suppress(Exception):
         kill_children()
     if _telling.acquire(blocking=False):

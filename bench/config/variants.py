@@ -5,6 +5,7 @@ downstream.head=linear,data.labels=0.1.
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 
 from sslm_core.encoder import SIZES, size
 from sslm_core.errors import UserError, one_of
@@ -14,7 +15,8 @@ from sslm_core.sslm import SSLMConfig
 from .data import DataConfig
 from .options import words
 
-WHOLE = {  # names that stand for several fields: path -> (its values, how a config takes one)
+WHOLE: dict[str, tuple[dict | None, Callable]] = {  # None: any
+    "backbone": (None, lambda config, name: varied(config, f"backbone.name={name}")[0]),
     "encoder": (SIZES, lambda config, name: dataclasses.replace(config, encoder=size(name))),
     "recipe": (RECIPES, lambda config, name: dataclasses.replace(config, pretext=RECIPES[name])),
 }
@@ -40,8 +42,8 @@ def varied(config: SSLMConfig, variant: str) -> tuple[SSLMConfig, DataConfig]:
     for path, value in pairs:
         if path in WHOLE:
             values, take = WHOLE[path]
-            if value not in values:
-                raise UserError(f"--set {path}={value}: {one_of(values, value)}")
+            if not value or values is not None and value not in values:
+                raise UserError(f"--set {path}={value}: {one_of(values, value) if values else 'expected a name'}")
             config = take(config, value)
     parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)} | {"data": DataConfig()}
     known = [f"{part}.{g.name}" for part, of in parts.items() for g in dataclasses.fields(of)]

@@ -43,7 +43,9 @@ class Part:
 
 class Report:
     def __init__(self, root: Path):
-        self.root, self.parts, self.looks = root, [], {}
+        self.root = root
+        self.parts: list = []
+        self.looks: dict = {}
         self.found: list[dict] = []
 
     def add(self, level: str, kind: str, text: str) -> None:
@@ -224,7 +226,7 @@ def check_labels(report: Report) -> None:
     tables, (_, reported) = [part.table()[1] for part in fitted if part.truth], last.table()
     train = np.concatenate(tables) if tables else np.empty((0, 0))
     if len(train) and len(reported) and train.shape[1] == reported.shape[1]:
-        for l in np.flatnonzero(shifted(train, reported)):
+        for l in np.flatnonzero(shifted(train, reported)).tolist():
             before, now = train[:, l].mean(), reported[:, l].mean()
             text = f"shifts from {before:.2f} in training to {now:.2f} in {last.name}"
             report.warn("shift", f"prevalence of {[*last.truth][l]} {text}")
@@ -236,7 +238,7 @@ def in_order(values: np.ndarray) -> bool:
     n, ones = len(values), int(values.sum())
     between = 2 * ones * (n - ones) / n if n else 0
     spread = math.sqrt(between * max(0, between - 1) / max(1, n - 1))
-    return spread > 0 and (np.count_nonzero(np.diff(values)) - between) / spread < SORTED
+    return bool(spread) and (int(np.count_nonzero(np.diff(values))) - between) / spread < SORTED
 
 
 def check_usable(report: Report) -> None:

@@ -71,7 +71,7 @@ def as_text(report) -> str:
             told = [frames, f"{size} and {others} others" if others else size, f"{low} to {high}", quantiles]
         rows.append([r["part"], r["plane"], str(r["volumes"]), *told])
     lines += [*aligned(head, rows), ""]
-    shown = Counter()
+    shown: Counter[tuple] = Counter()
     for level in ("error", "warning", "note"):
         for finding in (f for f in report.found if f["level"] == level):
             kind = level, finding["kind"]

@@ -56,7 +56,7 @@ class Comparison:
         pairs = [(key, (*key[:2], REFERENCE, key[3])) for key in self.draws if key[2] != REFERENCE]
         pairs = [(other, mine) for other, mine in pairs if mine in self.draws]
         found = [
-            intervals.paired(*(np.stack(self.draws[key], 1) for key in (mine, other)), self.exams[mine[:2]])
+            intervals.paired(np.stack(self.draws[mine], 1), np.stack(self.draws[other], 1), self.exams[mine[:2]])
             for other, mine in pairs
         ]
         told: dict[tuple, list[str]] = {}

@@ -57,6 +57,7 @@ def pictures(asking: Asking, folder: Path, found: Stored, words: list[str], to: 
             name, masks, truth = Path(word).stem, {}, None
             store = store_of([read_volume(Path(word))], size)
         else:
+            assert exams is not None  # as some of `ids` are
             if word not in exams.ids:
                 raise UserError(
                     f"{word}: no folder, file or reported exam of {folder} ({exams.ids[0]} to {exams.ids[-1]})"

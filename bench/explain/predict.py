@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sslm_core.downstream import predict
@@ -66,14 +67,14 @@ class Readers:
 
     plane: str  # of the run that was named
     models: dict[str, Stored]
-    tune_truth: object  # [E, L]
+    tune_truth: np.ndarray  # [E, L]
     tune: dict  # plane -> [E, L]
     device: str
 
     @classmethod
     def of(cls, folder: Path, device: str) -> "Readers":
         first = stored(folder, device)
-        models, tune, ids, truth = {}, {}, None, None
+        models, tune, ids, truth = {}, {}, None, np.empty(0)
         for plane, other in siblings(folder, first.record).items():
             models[plane] = first if plane == first.record["plane"] else stored(other, device)
             some, now, tune[plane] = read_scores(other / "scores.csv", first.record["labels"])["tune"]
@@ -100,7 +101,8 @@ class Readers:
     def answer(self, name: str, volumes: dict[str, Path]) -> dict:
         """Scores of an exam with these files, as JSON has them. Raises UserError where no plane can be scored."""
         began = time.perf_counter()
-        missing, scores = {}, {}
+        missing: dict[str, str] = {}
+        scores: dict[str, np.ndarray] = {}
         for plane in self.planes:
             if plane not in volumes or plane not in self.models:
                 missing[plane] = "no volume" if plane not in volumes else "no stored run"
@@ -109,10 +111,10 @@ class Readers:
         if not scores:
             why = ", ".join(f"{plane}: {reason}" for plane, reason in missing.items())
             raise UserError(f"exam {name}: no plane can be scored ({why})")
-        tune = {plane: self.tune[plane] for plane in scores}
+        tune: dict[str, np.ndarray] = {plane: self.tune[plane] for plane in scores}
         if len(scores) > 1:
-            both = dict(tune), dict(scores)
-            tune[ENSEMBLE], scores[ENSEMBLE], _ = metrics.ensemble(self.tune_truth, *both, ENSEMBLES[ENSEMBLE])
+            joined = metrics.ensemble(self.tune_truth, dict(tune), dict(scores), ENSEMBLES[ENSEMBLE])
+            tune[ENSEMBLE], scores[ENSEMBLE], _ = joined
         chosen = {plane: metrics.choose(self.tune_truth, tune[plane], self.record["minority"]) for plane in scores}
         labels = {
             label: {plane: _told(float(scores[plane][0, l]), chosen[plane], l) for plane in scores}
@@ -136,7 +138,7 @@ class Readers:
 
 def _told(score: float, chosen: metrics.Operating, l: int) -> dict:
     """What is said of one score; null where tune could choose nothing."""
-    threshold, probability = chosen.threshold[l], float(metrics.calibrated(score, chosen, l))
+    threshold, probability = chosen.threshold[l], float(metrics.calibrated(np.asarray(score), chosen, l))
     known = math.isfinite(threshold)
     return {
         "score": score,

@@ -104,8 +104,8 @@ def score(
         first = looked[k]
         for l, label in enumerate(labels):
             if label in first.energy:
-                maps = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
-                each[pointing.SANITY][first.exam, l] = rank_correlation(*maps)
+                before, after = (x.evidence[l, x.seen].cpu().numpy() for x in (first.found, found))
+                each[pointing.SANITY][first.exam, l] = rank_correlation(before, after)
     return _summed(record, exams, positives.numpy(), each), looked, store
 
 

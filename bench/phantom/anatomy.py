@@ -104,8 +104,13 @@ def draw_textures(dice: Dice) -> dict[str, Texture]:
     tissue."""
     rng = dice.rng
     fat = Waves.draw(rng, 44, 4, 30, (1.6, 1, 1.4), 0.1), dice.u(0.08, 0.16), "vessel", dice.u(0.12, 0.36), dice.u(6, 9)
-    muscle = Waves.draw(rng, 40, 2, 15, (1.4, 1, 4), 0), dice.u(0.12, 0.24), "perimysium", dice.u(0.25, 0.6)
-    muscle = *muscle, dice.u(4, 7)
+    muscle = (
+        Waves.draw(rng, 40, 2, 15, (1.4, 1, 4), 0),
+        dice.u(0.12, 0.24),
+        "perimysium",
+        dice.u(0.25, 0.6),
+        dice.u(4, 7),
+    )
     marrow = Waves.draw(rng, 60, 1.2, 12, (1.7, 1, dice.u(1, 1.5)), dice.u(0, 0.2)), dice.u(0.1, 0.25)
     soft = Waves.draw(rng, 24, 1.8, 11, (1, 1, 1), 0), 1.0
     return {"fat": Texture(*fat), "muscle": Texture(*muscle), "marrow": Texture(*marrow), "soft": Texture(*soft)}
@@ -146,8 +151,8 @@ def under_the_skin(dice: Dice, wide: float, deep: float, cy: float, layer: float
         add(bursa, (0, "fluid", dice.u(0.5, 1)))
     for _ in dice.few(0, 9):
         t, r = dice.u(0, 6.28), dice.u(4, 16)
-        p = np.cos(t) * (wide - 4), cy + np.sin(t) * (deep - 4), dice.u(-50, 60)
-        swelling = ellipsoid(p, (r, r, r * dice.u(1, 2)))
+        at = np.cos(t) * (wide - 4), cy + np.sin(t) * (deep - 4), dice.u(-50, 60)
+        swelling = ellipsoid(at, (r, r, r * dice.u(1, 2)))
         add(swelling, (0, dice.pick("oedema", "vessel"), dice.u(0.2, 0.8), FAT), soft=6)
 
 
@@ -158,8 +163,8 @@ def popliteal_fossa(dice: Dice, add):
     vein = [(p[0] + dice.u(-5, 5), p[1] - 7, p[2]) for p in lane]
     add(cord(vein, dice.n(2.9, 0.8)), (0, dice.pick("vessel", "fluid", "flow_void", weights=(0.4, 0.4, 0.2)), 1))
     if dice.p(0.5):  # a second vein
-        vein = cord([(p[0] + dice.u(-7, 7), p[1] - 5, p[2]) for p in lane], dice.u(0.8, 2.2))
-        add(vein, (0, dice.pick("vessel", "fluid"), 1))
+        second = cord([(p[0] + dice.u(-7, 7), p[1] - 5, p[2]) for p in lane], dice.u(0.8, 2.2))
+        add(second, (0, dice.pick("vessel", "fluid"), 1))
     add(cord([(p[0] + 6, p[1] - 12, p[2]) for p in lane], 2.6), (0, "nerve"))
     for _ in dice.few(3, 7):  # genicular and muscular vessels
         p = dice.near((dice.pick(-1, 1) * 22, -26, dice.pick(34, -30)), 9)
@@ -194,10 +199,10 @@ def cruciates(dice: Dice, torn: bool, add):
 
 def menisci(dice: Dice, torn: bool, add) -> set[int]:
     """Returns which are torn: 0 the medial, 1 the lateral one."""
-    medial = dice.near((-21, -4, -1.2), 0.5), (dice.n(20, 0.8), dice.n(23.5, 1)), dice.n(9.5, 0.7), dice.u(1, 3.5)
-    medial = Meniscus(-1, *medial, dice.n(7.4, 0.5), dice.u(4, 7))
-    lateral = dice.near((21, -5, -1.2), 0.5), (dice.n(19, 0.8), dice.n(20, 1)), dice.n(10, 0.8), dice.u(-0.6, 0.8)
-    lateral = Meniscus(+1, *lateral, dice.n(7.4, 0.5), dice.u(3, 5))
+    of_medial = dice.near((-21, -4, -1.2), 0.5), (dice.n(20, 0.8), dice.n(23.5, 1)), dice.n(9.5, 0.7), dice.u(1, 3.5)
+    medial = Meniscus(-1, *of_medial, dice.n(7.4, 0.5), dice.u(4, 7))
+    of_lateral = dice.near((21, -5, -1.2), 0.5), (dice.n(19, 0.8), dice.n(20, 1)), dice.n(10, 0.8), dice.u(-0.6, 0.8)
+    lateral = Meniscus(+1, *of_lateral, dice.n(7.4, 0.5), dice.u(3, 5))
     which = {dice.pick(0, 1, weights=(0.65, 0.35))} | ({0, 1} if dice.p(0.15) else set()) if torn else set()
     for i, m in enumerate((medial, lateral)):
         add(m.shape(), (-0.3, "synovium", 0.5), (0, "meniscus", 1, ("soft", 0.15)))
@@ -291,7 +296,7 @@ def draw_knee(rng: np.random.Generator, labels: dict[str, int]) -> Knee:
         (femur, (-40, -30, 34), (40, 28, 42), np.float32(38), np.float32(3)),
         (tibia, (-38, -28, -20), (38, 26, -10), np.float32(-15), np.float32(2)),
     ):
-        scar = sheet(lo, hi, lambda x, m=middle, w=wave: m + w * np.cos(x * np.float32(0.115)), 0.5)
+        scar = sheet(lo, hi, lambda x, m=middle, w=wave: m + w * np.cos(x * np.float32(0.115)), 0.5)  # type: ignore[misc]
         add(inside(scar, bone, grow=-2), (0, "cortex", dice.u(0.1, 0.6)))
     fibula = cord([dice.near((36, -19, -15), 1.5), (37, -19, -30), (36, -16, -120)], 9, 6)
     add(fibula, (0, "cortex"), (1.3, marrow, 1, MARROW))

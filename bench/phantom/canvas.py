@@ -181,11 +181,11 @@ class Canvas:
         lo, hi = np.asarray(lo, float), np.asarray(hi, float)
         middle = ((lo + hi) / 2 - self.origin) @ self.inverse
         half = ((hi - lo) / 2 + slack) @ np.abs(self.inverse)
-        out = []
+        out: list[slice] = []
         for m, h, n in zip(middle.tolist(), half.tolist(), self.shape):
             m += n / 2 - 0.5
             out.append(slice(min(max(int(np.floor(m - h)), 0), n), min(max(int(np.ceil(m + h)) + 1, 0), n)))
-        return tuple(out)
+        return out[0], out[1], out[2]
 
     def paint(self, layer: Layer):
         if layer.shape is None:  # the ground
@@ -202,6 +202,7 @@ class Canvas:
 
     def _touched(self, layer: Layer) -> np.ndarray:
         """Numbers of the tiles that a layer may reach, by the distance from their middle."""
+        assert layer.shape is not None  # the ground reaches all of them
         reach = max([0.0] + [-s[0] for s in layer.shells]) + layer.soft / 2
         at = self.box(layer.shape.lo, layer.shape.hi, self.slack + reach)
         f, r, c = (np.arange(s.start // k, -(-s.stop // k)) for s, k in zip(at, self.tile))
@@ -210,6 +211,7 @@ class Canvas:
         return tiles[d < 1.2 * self.half_tile + (self.pixel + self.slab) / 2 + reach]  # some distances are approximate
 
     def _stroke(self, tiles: np.ndarray, layer: Layer):
+        assert layer.shape is not None
         x, y, z = (w.take(tiles, 0) for w in self.where)
         d = layer.shape.distance(x, y, z)
         per_width = self._per_width(d, layer.soft)

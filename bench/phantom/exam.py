@@ -64,7 +64,8 @@ def exam(seed: int, split: str, number: int, size: int = 256):
         lengths = (extent / frames, view / size, view / size)
         steps = [turned @ a * n / stretch for a, n in zip(axes, lengths)]
         origin = np.array(CENTRE[plane]) + rng.normal(0, 3.5, 3)
-        signals = spin_echo(*(rng.uniform(*how[name]) for name in ("tr", "te", "fat_left")), tesla3, tone)
+        tr, te, fat_left = (rng.uniform(*how[name]) for name in ("tr", "te", "fat_left"))
+        signals = spin_echo(tr, te, fat_left, tesla3, tone)
         canvas = Canvas(origin, steps, frames, size, signals, knee)
         for layer in knee.layers:
             canvas.paint(layer)

@@ -106,7 +106,7 @@ def make(out: Path, config: PhantomConfig, workers: int | None = None) -> Path:
         raise UserError(f"{out} is not empty and no phantom was made there: choose an empty or new folder with --out")
     if stamp is not None or (partial is not None and partial != _stamp(config)):
         done.unlink(missing_ok=True)  # of another version or other parameters: ours, so made again
-        _store_text(begun, json.dumps({**(stamp or partial), "digest": "stale"}))
+        _store_text(begun, json.dumps({**(stamp or partial or {}), "digest": "stale"}))
         _clear(out)
     _store_text(begun, json.dumps(_stamp(config)))
 

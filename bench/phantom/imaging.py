@@ -1,6 +1,8 @@
 """The scanner of the phantom: tissues, sequences, the signal equation, and what a coil and a receiver make of an
 image."""
 
+from typing import Any
+
 import numpy as np
 
 # Proton density, T1 and T2 in ms at 1.5 T and T1 at 3 T, share of fat. Rounded from the usual tables (Gold et al., AJR
@@ -47,7 +49,7 @@ SEQUENCES = {  # of the axial, the coronal and the sagittal plane
     "even": (0.3, 0.05, 0.5),
     "curve": (1.1, 1.13, 1.3),
 }
-PLANES = {
+PLANES: dict[str, dict[str, Any]] = {
     plane: {name: values[k] for name, values in SEQUENCES.items()}
     for k, plane in enumerate(("axial", "coronal", "sagittal"))
 }

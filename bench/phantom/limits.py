@@ -199,7 +199,7 @@ def probe(seen, workers: int) -> dict[str, dict[str, tuple]]:
             for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)):
                 norm.momentum = 1.0
             encoder.train()(torch.cat([v[len(v) // 2, None] for v in volumes[:64]]))
-            encoder = frozen(encoder)
+            frozen(encoder)
             maps = [encoder(v) for v in volumes]  # [T, C, h, w]
             features[plane] = torch.stack([torch.cat([m.mean(0), m.amax(0)]).flatten() for m in maps]).numpy()
     features["all"] = np.concatenate(list(features.values()), 1)

@@ -55,18 +55,20 @@ def exam(split: str, number: int) -> tuple[np.ndarray, dict[str, int]]:
     shift = draw.uniform(-2, 2, 2)
 
     def near(row: float, column: float, radius: float, off: float) -> np.ndarray:
-        return spot(*((row, column) + shift + draw.uniform(-off, off, 2)), radius * draw.uniform(0.7, 1.3))
+        y, x = (row, column) + shift + draw.uniform(-off, off, 2)
+        return spot(y, x, radius * draw.uniform(0.7, 1.3))
 
     organs = () if draw.random() < EMPTY else ORGANS
     body = 30 + sum(
         draw.uniform(0.8, 1.2) * bright * near(row, column, radius, 2) for row, column, radius, bright in organs
     )
-    body += sum((60 + 14 * k) * spot(*place, 1.3) for k, place in enumerate(LANDMARKS))
-    volume = np.repeat(body[None], frames, 0)
+    body = body + sum((60 + 14 * k) * spot(*place, 1.3) for k, place in enumerate(LANDMARKS))
+    volume = np.repeat(np.asarray(body)[None], frames, 0)
     middle = slice(frames // 4, -(frames // 4))
     for label, place in PLACES.items():
         volume[middle] += labels[label] * draw.uniform(*CONTRAST) * near(*place, 6, 1)
-    volume[middle] += draw.uniform(0, FAINT) * spot(*draw.uniform(4, SIZE - 4, 2), 4)
+    faint, (y, x) = draw.uniform(0, FAINT), draw.uniform(4, SIZE - 4, 2)
+    volume[middle] += faint * spot(y, x, 4)
     volume = volume * draw.uniform(0.8, 1.1) + NOISE * (draw.random(volume.shape) + draw.random(volume.shape) - 1)
     return np.clip(np.round(volume), 0, 255).astype(np.uint8), labels
 

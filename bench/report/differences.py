@@ -114,7 +114,7 @@ def compared(draws: dict[str, Draws], asked: list[tuple[str, str, Figure, str]])
         estimate, delong = one.less(other, figure, k), math.nan
         if figure is AUC and k < len(some.labels) and math.isfinite(estimate.p):
             delong = intervals.delong(some.truth[:, k], one.score[:, :, k], other.score[:, :, k]).p
-        values = tuple(float(of.values[figure][0, :, k].mean()) for of in (one, other))
+        values = float(one.values[figure][0, :, k].mean()), float(other.values[figure][0, :, k].mean())
         needed = intervals.exams_to_decide(estimate, len(some.truth))
         unlearnt = " and ".join(name for name in (first, second) if not draws[name].skill.learnt)
         found.append(Difference(first, second, figure, label, values, estimate, math.nan, delong, needed, unlearnt))

@@ -119,7 +119,7 @@ def reliability(label: str, truth: np.ndarray, before: np.ndarray, after: np.nda
         error = np.mean([expected_calibration_error(truth, s) for s in score])
         ax.plot(x, y, "-", color=colour, lw=1)
         ax.scatter(x, y, 250 * count[held] / count.sum(), color=colour, marker=marker, alpha=0.6, lw=0)
-        ax.plot([], [], marker + "-", color=colour, label=f"{name}: ECE {number(error)}")
+        ax.plot([], [], marker + "-", color=colour, label=f"{name}: ECE {number(float(error))}")
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
     ax.set_xlabel("mean score", fontsize=9)
     ax.set_ylabel("share of positive exams", fontsize=9)

@@ -46,7 +46,7 @@ def read(path: Path) -> tuple[list[dict], str]:
         ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not a study's table ({error}); run `python -m bench ablate` again") from None
-    return table, next((row["label"] for row in table if "against" in row), MACRO)
+    return table, next((str(row["label"]) for row in table if "against" in row), MACRO)
 
 
 def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]], list[str]]:

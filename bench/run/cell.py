@@ -16,7 +16,7 @@ import torch
 from sslm_core import ranks
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume, load, save
-from sslm_core.downstream import predict
+from sslm_core.downstream import ClipModel, predict
 from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError, memory_full
 from sslm_core.exams import ExamSet
@@ -31,7 +31,7 @@ from ..store.records import RECORD, write_scores
 from . import flops
 from .device import environment, prepare
 from .job import Job, code
-from .methods import METHODS, Cell, Outcome
+from .methods import METHODS, Cell
 from .models import digest, keep
 from .throughput import prediction, synchronise
 
@@ -75,15 +75,17 @@ def run(job: Job, progress: Progress) -> float:
     # under `clean` the reported exams are opened only now: nothing above can have chosen by them
     reported = frames_of(packed, dataset.reported, job, progress).to(device, job.store)
     everyone = torch.arange(len(reported))
-    seen = reported
+    seen: FrameStore | Features = reported
     if outcome.model.frozen:  # cells that share an encoder share these maps too
         content = code(job.frames(), "reported", dataset.reported.ids)
         seen = Features(
-            outcome.model.backbone, reported, everyone, config.downstream.dtype, replace(cell.cache, content=content)
+            outcome.model.backbone, reported, everyone, config.downstream.dtype, replace(cache, content=content)
         )
     scores = predict(outcome.model, seen, everyone, config.clip, config.downstream, job.seed)
     if not ranks.first():
         return time.monotonic() - began
+    fitted, losses = outcome.fitted, outcome.tune_losses
+    assert fitted is not None and losses is not None  # nothing was built again
     record = job.key() | {
         "plane": job.plane,
         "planes": dataset.train.planes,
@@ -93,14 +95,14 @@ def run(job: Job, progress: Progress) -> float:
         "labels": dataset.train.labels,
         "minority": dataset.minority.tolist(),
         "fit_exams": len(dataset.labelled),
-        "chosen": {name: outcome.fitted.best[name] for name in ("lr", "epoch")},
-        "tune_losses": dict(zip(("model", "constant"), outcome.tune_losses.tolist())),  # of each tune exam
-        "history": outcome.fitted.history,
+        "chosen": {name: fitted.best[name] for name in ("lr", "epoch")},
+        "tune_losses": dict(zip(("model", "constant"), losses.tolist())),  # of each tune exam
+        "history": fitted.history,
         "pretext": outcome.pretext,
         "pretext_classes": outcome.classes,
         "seconds": outcome.seconds | {"train": sum(outcome.seconds.values())},
         "cost": prediction(outcome.model, reported, config.clip, config.downstream)
-        | {"train_flops": training_flops(cell, outcome)},
+        | {"train_flops": outcome.pretext_flops + training_flops(cell, outcome.model, len(fitted.history))},
         "environment": environment(device),
         "ranks": ranks.world(),
         "store": "stream" if store.streamed else "resident",
@@ -170,18 +172,18 @@ def shared_encoder(
         return result, seconds
 
 
-def training_flops(cell: Cell, outcome: Outcome) -> float:
-    """All that was spent up to the choice of the model: pretext, features, every learning rate tried, every look at
+def training_flops(cell: Cell, model: ClipModel, epochs: int) -> float:
+    """What was spent from the pretext to the choice of the model: features, every learning rate tried, every look at
     tune."""
-    model, clip, lengths = outcome.model.eval(), cell.config.clip.frames, cell.store.lengths.cpu()
+    model.eval()
+    clip, lengths = cell.config.clip.frames, cell.store.lengths.cpu()
     with torch.no_grad():
         gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.device)
         frame = flops.flops(lambda: model.backbone(gray))
         maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
         head = flops.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))
     exams = lengths[cell.labelled], lengths[cell.judged]
-    loop = flops.downstream(cell.config, frame, head, len(outcome.fitted.history), *exams, frozen=model.frozen)
-    return outcome.pretext_flops + loop
+    return flops.downstream(cell.config, frame, head, epochs, *exams, frozen=model.frozen)
 
 
 def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:

@@ -93,9 +93,9 @@ def changed(config) -> dict:
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            value, default = changed(value), {}
+            value, default = changed(value), {}  # type: ignore[var-annotated]
         else:
-            default = f.default
+            default = f.default  # type: ignore[assignment]
         if value != default:
             found[f.name] = value
     return found

@@ -76,7 +76,7 @@ def finetuning_step(chosen: Preset, batch: int, dtype: str) -> list[int]:
     ) as (model,):
         frames = torch.empty(batch, clip.frames, chosen.frame, chosen.frame)
         count = torch.full((batch,), clip.frames)
-        return held([model], lambda: model(frames, count, 0), config.optimise(model), dtype)
+        return held([model], lambda: model(frames, count, 0), config.optimise(model), dtype)  # type: ignore[arg-type]
 
 
 def table(chosen: Preset) -> str:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
 from baselines import imagenet, reweighted
 from baselines.pretexts import PIRL, Geometric, SimCLR, random_weights
 from baselines.supervised import small_net
+from baselines.timm_backbone import timm_backbone
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume
 from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted
@@ -39,8 +41,8 @@ class Cell:
     tune: torch.Tensor
     seed: int
     progress: Progress
-    resume: Resume  # of the loop that sees labels
-    cache: Cache
+    resume: Resume | None  # of the loop that sees labels
+    cache: Cache | None
     # an encoder trained once for all cells that want it
     shared: Callable[[str, Callable[[Resume], Pretrained]], tuple[Pretrained, float]]
     stored: dict | None = None  # parts of a model that was fitted before: it is built again, and nothing is trained
@@ -110,7 +112,7 @@ class Pretext:
         if self.batch:
             config = replace(config, batch=min(config.batch, self.batch))
         config = flops.equal(config, sample, flops.patches(cell.config, cell.frame))
-        task = self.task(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
+        task: Any = self.task(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
         start = new_encoder(cell.config.encoder, cell.seed)
         terms = (cell.store, cell.fit, cell.tune, config, cell.seed, cell.progress)
         learnt, seconds = cell.shared(name, lambda resume: pretrain(task, start, *terms, resume))
@@ -176,7 +178,7 @@ class Method:
         return bool(self.pretext) and PRETEXTS[self.pretext].alone
 
     def fit(self, cell: Cell) -> Outcome:
-        if not self.pretext:
+        if self.backbone:
             return downstream(cell, self, self.backbone(cell))
         made = PRETEXTS[self.pretext].encoder(cell, self.pretext)
         outcome = downstream(cell, self, made.encoder)
@@ -192,11 +194,11 @@ def downstream(cell: Cell, method: Method, backbone: torch.nn.Module) -> Outcome
     part = "downstream" if freeze else "finetune"
     config = replace(cell.config, **{part: replace(getattr(cell.config, part), **({"head": head} if head else {}))})
     if cell.stored:
-        return Outcome(rebuilt(cell, getattr(config, part), backbone), torch.empty(0), None)
-    strategy = {"loss": loss(cell.truth[cell.labelled]) if loss else bce, "sampling": sampling}
-    common = strategy | {"progress": cell.progress, "resume": cell.resume}
+        return Outcome(rebuilt(cell, cell.stored, getattr(config, part), backbone), torch.empty(0), None)
+    strategy: dict[str, Any] = {"loss": loss(cell.truth[cell.labelled]) if loss else bce, "sampling": sampling}
+    common: dict[str, Any] = strategy | {"progress": cell.progress, "resume": cell.resume}
     exams, among = (cell.store, cell.truth, cell.labelled, cell.judged), (cell.fit, cell.tune)
-    terms = (config, backbone, backbone.channels, *exams, cell.seed)
+    terms = (config, backbone, channels_of(backbone), *exams, cell.seed)
     if getattr(config, part).head == probe.HEAD:
         if not freeze or loss or sampling:
             raise UserError(
@@ -216,17 +218,21 @@ def downstream(cell: Cell, method: Method, backbone: torch.nn.Module) -> Outcome
     return Outcome(fitted.model, scores, fitted, judged, seconds=seconds)
 
 
-def rebuilt(cell: Cell, config: DownstreamConfig, backbone: torch.nn.Module) -> ClipModel:
-    """The fitted model whose parts the cell has stored."""
-    channels = backbone.channels
-    if layer := cell.stored.get("layer"):
-        backbone = Upto(backbone.eval(), layer)
-        channels = backbone.channels(cell.frame)
-    scale = Scale(channels) if cell.stored["scale"] else None
+def channels_of(backbone: Any) -> int:
+    return backbone.channels
+
+
+def rebuilt(cell: Cell, stored: dict, config: DownstreamConfig, backbone: torch.nn.Module) -> ClipModel:
+    """The fitted model whose parts were `stored`."""
+    channels = channels_of(backbone)
+    if layer := stored.get("layer"):
+        backbone = part = Upto(backbone.eval(), layer)
+        channels = part.channels(cell.frame)
+    scale = Scale(channels) if stored["scale"] else None
     model = ClipModel(backbone, new_head(config, channels, cell.truth.shape[1], cell.seed), scale)
-    for part in PARTS:
-        getattr(model, part).load_state_dict(cell.stored[part])
-    if cell.stored["frozen"]:
+    for name in PARTS:
+        getattr(model, name).load_state_dict(stored[name])
+    if stored["frozen"]:
         frozen(model.backbone)
     return model.to(cell.store.device).eval()
 
@@ -235,7 +241,7 @@ def _probed(method: Method) -> Method:
     return replace(method, freeze=True, head=probe.HEAD)
 
 
-STRATEGIES = {  # against imbalance
+STRATEGIES: dict[str, dict[str, Any]] = {  # against imbalance
     "weighted": {"loss": reweighted.weighted},
     "focal": {"loss": reweighted.focal},
     "effective": {"loss": reweighted.effective},
@@ -245,6 +251,7 @@ STRATEGIES = {  # against imbalance
 SSLM, RANDOM = Method(pretext="jigsaw"), Method(pretext="random")
 SUPERVISED = Method(lambda cell: new_encoder(cell.config.encoder, cell.seed), freeze=False)
 IMAGENET = Method(lambda cell: imagenet.efficientnet_lite0(), pace=imagenet.PACE)
+TIMM = Method(lambda cell: timm_backbone(cell.config.backbone, trained=cell.stored is None), pace=imagenet.PACE)
 
 METHODS: dict[str, Method] = {
     "sslm": SSLM,  # the paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head
@@ -258,9 +265,10 @@ METHODS: dict[str, Method] = {
     "imagenet-probe": _probed(IMAGENET),
     "imagenet-mrnet": replace(IMAGENET, head="max"),  # MRNet's head on frozen features
     "imagenet-finetuned": replace(IMAGENET, freeze=False),
-    "resnet18": Method(lambda cell: imagenet.resnet18(), pace=imagenet.PACE),
-    # MRNet as published
-    "alexnet": Method(lambda cell: imagenet.alexnet(), freeze=False, head="max", pace=imagenet.PACE),
+    "timm": TIMM,  # any network of timm: --set backbone=NAME
+    "timm-probe": _probed(TIMM),
+    "timm-finetuned": replace(TIMM, freeze=False),
+    "timm-mrnet": replace(TIMM, freeze=False, head="max"),  # MRNet's recipe: all is trained, the maximum over frames
     # SSLM with another pretext
     **{name: Method(pretext=name) for name in PRETEXTS if name not in (SSLM.pretext, RANDOM.pretext)},
     **{f"sslm-{name}": replace(SSLM, **how) for name, how in STRATEGIES.items()},

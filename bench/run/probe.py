@@ -104,7 +104,7 @@ def pooled(
         name = fingerprint(backbone, "pooled", cache.content, exams.tolist(), dtype)
         rows, spared = rows_of(cache, name, [1] * len(exams), shape, lambda items: make(items, progress))
     if rows is None or len(rows) < len(exams):
-        rows, spared = np.concatenate(list(make(len(exams), progress))), 0.0
+        rows, spared = np.concatenate(list(make(len(exams), progress))), 0.0  # type: ignore[assignment]
     return dict(zip(widths, torch.from_numpy(rows).float().split(list(widths.values()), 1))), spared
 
 

@@ -69,6 +69,9 @@ def bar(title: str, line: int = 0) -> Callable:
     return progress
 
 
+_line = 0  # of a worker's bar
+
+
 def _start_worker(lock, lines) -> None:
     end_with_parent()
     tqdm.set_lock(lock)
@@ -92,7 +95,8 @@ def sweep(jobs: list[Job], workers: int, finished: Callable[[Job], None]) -> Non
         return
     context = multiprocessing.get_context("spawn")
     lock, lines = context.RLock(), context.Value("i", 0)
-    began, left, seconds = time.monotonic(), len(jobs), {}
+    began, left = time.monotonic(), len(jobs)
+    seconds: dict[str, list[float]] = {}
     workers = min(workers, len(jobs))
     # more workers than cores' threads would only fight
     os.environ.setdefault("OMP_NUM_THREADS", str(jobs[0].preset.threads or os.cpu_count()))

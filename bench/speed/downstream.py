@@ -58,7 +58,7 @@ def downstream_cases(setting: Setting) -> list[Case]:
     config = preset.sslm
     down, clip, frame = config.downstream, config.clip, preset.frame
     if setting.gpu:
-        down = replace(down, dtype=setting.dtypes[-1])
+        down = replace(down, dtype=setting.dtypes[-1])  # type: ignore[arg-type]
         config = replace(config, encoder=size("skid-v1"))
     if setting.quick:
         down = replace(down, clips=1)

@@ -79,9 +79,9 @@ def peak_of(work: Callable[[], object], device: torch.device) -> float | None:
         ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, so that its use counts again
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
-        before = _status("VmRSS")
+        held = _status("VmRSS")
         work()
-        return max(0.0, _status("VmHWM") - before)
+        return max(0.0, _status("VmHWM") - held)
     except OSError:
         work()
         return None

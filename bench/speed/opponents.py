@@ -5,7 +5,9 @@ The opponents are pinned: a test compares DIGESTS with their output for a fixed 
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +47,7 @@ class PerSample:
         """Sample i before it is augmented: nine uint8 crops, permuted, the permutation's number, and per patch a
         transform's number and a brightness factor."""
         random = np.random.default_rng([0, i])
-        volume = np.load(self.volumes[random.integers(len(self.volumes))], mmap_mode=mmap_mode)
+        volume = np.load(self.volumes[random.integers(len(self.volumes))], mmap_mode=mmap_mode)  # type: ignore[arg-type]
         frame = volume[random.integers(len(volume))]
         at = random.integers((CELL - PATCH) // 2, size=(9, 2)) + CELL * np.stack(np.divmod(np.arange(9), 3), 1)
         label = int(random.integers(len(self.permutations)))
@@ -159,7 +161,8 @@ class Plain(nn.Module):
         self.branches = nn.ModuleList()
         for k in range(encoder.config.positions):
             part, layers = slice(k * width, (k + 1) * width), []
-            for i, (conv, norm) in enumerate(zip(b.convs, b.norms)):
+            both: Iterable[tuple[Any, Any]] = zip(b.convs, b.norms)
+            for i, (conv, norm) in enumerate(both):
                 c = nn.Conv2d(conv.weight.shape[1], width, 3, padding=1, dtype=conv.weight.dtype)
                 n = nn.BatchNorm2d(width, dtype=conv.weight.dtype)
                 c.load_state_dict({"weight": conv.weight[part], "bias": conv.bias[part]})
@@ -168,7 +171,7 @@ class Plain(nn.Module):
                 layers += [c, n, nn.ReLU()] + ([nn.MaxPool2d(2)] if i % 2 else [])
             self.branches.append(nn.Sequential(*layers))
         self.trunk = encoder.trunk
-        self.to(memory_format=torch.contiguous_format)
+        self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.cat([branch(x[:, k]) for k, branch in enumerate(self.branches)], 1)

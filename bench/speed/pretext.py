@@ -95,7 +95,7 @@ def data_cases(setting: Setting) -> list[Case]:
     def library(name: str):
         store = frames_of(setting.data, FULL.frame, device)
         task = Jigsaw(FULL.sslm.jigsaw, FULL.frame, 0)
-        task.warp = LibraryWarp(name, TRANSFORMS, task.patch)
+        task.warp = LibraryWarp(name, TRANSFORMS, task.patch)  # type: ignore[assignment]
         return jigsaw_batch(task, store, 64)
 
     return [

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sslm_core.errors import UserError
 
@@ -131,7 +132,7 @@ def times(group: str, fast: str, *slow: str) -> Measure:
 
 def waiting(group: str) -> Measure:
     """Percent of a training step that its batch takes."""
-    ratio = times(group, "step with its batch", "its batch alone")
+    ratio: Any = times(group, "step with its batch", "its batch alone")
     return lambda records: 100 * ratio(records)
 
 

@@ -317,7 +317,7 @@ def delong(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Estimate
     classes = np.bincount(truth.astype(int), minlength=2)
     if classes.min() < 2 or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, MODELS)
-    kernel = sum(wins(truth, s) for s in first) / len(first) - sum(wins(truth, s) for s in second) / len(second)
+    kernel = np.mean([wins(truth, s) for s in first], axis=0) - np.mean([wins(truth, s) for s in second], axis=0)
     value = float(kernel.mean())
     by_positive, by_negative = kernel.mean(axis=1), kernel.mean(axis=0)  # components, already differences
     se = math.sqrt(by_positive.var(ddof=1) / classes[1] + by_negative.var(ddof=1) / classes[0])

@@ -22,7 +22,7 @@ def summary(each: dict[str, np.ndarray], resamples: np.ndarray) -> list[dict[str
     resamples: [R, E] as intervals.weights draws them. An interval is the bootstrap's over the scored exams.
     """
     counts = np.isfinite(each[FIGURES[0]]).sum(0)
-    out = [{"pointed_exams": int(n)} for n in (*counts, counts.min())]
+    out: list[dict[str, float]] = [{"pointed_exams": int(n)} for n in (*counts, counts.min())]
     for name, value in each.items():
         draws = intervals.mean_draws(value, resamples)  # [1 + R, L + 1]
         for k, row in enumerate(out):
@@ -30,6 +30,6 @@ def summary(each: dict[str, np.ndarray], resamples: np.ndarray) -> list[dict[str
                 continue
             row[name] = float(draws[0, k])
             if name in FIGURES:
-                found = intervals.interval(draws[:, None, k], row["pointed_exams"])
+                found = intervals.interval(draws[:, None, k], int(row["pointed_exams"]))
                 row |= {f"{name}_low": found.low, f"{name}_high": found.high}
     return out

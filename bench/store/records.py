@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def read_record(path: Path) -> dict:
     return record
 
 
-def misfit(value: object, shape: object, name: str = "") -> str:
+def misfit(value: object, shape: Any, name: str = "") -> str:
     """Name of the first part of `value` that is not of `shape`; empty where all are."""
     if isinstance(shape, dict):
         parts = (

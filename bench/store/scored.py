@@ -47,11 +47,11 @@ class Scored:
         self.key = {name: record[name] for name in KEY if name not in ("plane", "label")}
         self.labels, self.minority = tuple(record["labels"]), np.array(record["minority"])
         (self.tune_ids, self.tune_truth, _), (self.ids, self.truth, _) = first["tune"], first["reported"]
-        planes = [{plane: sets[split][2] for plane, sets in stored.items()} for split in ("tune", "reported")]
-        joined = Derived(lambda name: metrics.ensemble(self.tune_truth, *planes, ENSEMBLES[name]))
+        tune, reported = ({plane: sets[split][2] for plane, sets in stored.items()} for split in ("tune", "reported"))
+        joined = Derived(lambda name: metrics.ensemble(self.tune_truth, tune, reported, ENSEMBLES[name]))
         self.tune, self.scores = (
-            Derived(lambda name: joined[name][0], planes[0]),
-            Derived(lambda name: joined[name][1], planes[1]),
+            Derived(lambda name: joined[name][0], tune),
+            Derived(lambda name: joined[name][1], reported),
         )
         self.operating = Derived(lambda plane: metrics.choose(self.tune_truth, self.tune[plane], self.minority))
 

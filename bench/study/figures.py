@@ -67,8 +67,8 @@ def drawn(lines: list[Line], scored: dict[Line, dict[tuple[int, int], Scored]], 
                 f"thresholds of {label}: {reason}" + f" ({n} of {len(draws)} draws)" * (len(draws) > 1)
                 for (label, reason), n in empty.items()
             ]
-        reasons, exams = tuple(dict.fromkeys(reasons)), exams_of(some, units)
-        found.append(Drawn(line, values, len(seeds), len(draws), reasons, exams, learnt))
+        told, exams = tuple(dict.fromkeys(reasons)), exams_of(some, units)
+        found.append(Drawn(line, values, len(seeds), len(draws), told, exams, learnt))
     return found
 
 

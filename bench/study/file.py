@@ -66,7 +66,7 @@ def _typed(value: object, kind: object, where: str):
         if value not in typing.get_args(kind):
             raise UserError(f"{where}: expected {' or '.join(typing.get_args(kind))}")
         return value
-    kinds = {str: (str,), int: (int,)}.get(kind, (int, float))
+    kinds: tuple[type, ...] = (kind,) if kind in (str, int) else (int, float)  # type: ignore[assignment]
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise UserError(
             f"{where}: expected {'a text' if kind is str else 'a whole number' if kind is int else 'a number'}"

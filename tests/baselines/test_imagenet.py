@@ -1,7 +1,5 @@
 """ImageNet backbones: the weights are genuine and run as published; what is missing or damaged is one line."""
 
-import hashlib
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -67,60 +65,3 @@ def test_weights_of_another_digest_are_refused(monkeypatch):
     monkeypatch.setattr(imagenet, "DIGEST", "0" * 64)
     with pytest.raises(UserError, match="efficientnet-lite0-57934424.pth: its sha256 does not begin with 00000000"):
         imagenet.efficientnet_lite0()
-
-
-def weights_file(folder, name: str, net: torch.nn.Module):
-    """A file of the net's weights, named after its own hash as torchvision's are."""
-    path = folder / "new.pth"
-    torch.save(net.state_dict(), path)
-    return path.rename(folder / f"{name}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
-
-
-@pytest.mark.parametrize(
-    "name, kind, parameters, key, shape",
-    [
-        ("resnet18", imagenet.ResNet18, 11_689_512, "layer2.0.downsample.0.weight", (128, 64, 1, 1)),
-        ("alexnet", imagenet.AlexNet, 61_100_840, "features.10.weight", (256, 256, 3, 3)),
-    ],
-)
-def test_torchvision_files_are_found_checked_and_read(tmp_path, monkeypatch, name, kind, parameters, key, shape):
-    with torch.device("meta"):
-        net = kind()
-    # torchvision's
-    assert sum(p.numel() for p in net.parameters()) == parameters and net.state_dict()[key].shape == shape
-    monkeypatch.setenv(imagenet.WEIGHTS, str(tmp_path))
-    with pytest.raises(
-        UserError, match=f"no weights file {imagenet.PUBLISHED[name]} in {tmp_path}.*{imagenet.WEIGHTS}"
-    ):
-        getattr(imagenet, name)()
-    if name == "alexnet":
-        monkeypatch.setattr(kind, "__init__", slim_alexnet)  # 244 MB of classifier would be written for nothing
-    net = kind()
-    path = weights_file(tmp_path, name, net)
-    backbone = getattr(imagenet, name)()
-    assert all(torch.equal(value, net.state_dict()[k]) for k, value in backbone.net.state_dict().items())
-    assert backbone(torch.zeros(2, 1, 64, 64)).shape[:2] == (2, backbone.channels)
-    path = path.rename(tmp_path / f"{name}-00000000.pth")
-    monkeypatch.setenv(imagenet.WEIGHTS, str(path))
-    with pytest.raises(UserError, match=f"{path.name}: its sha256 does not begin"):
-        getattr(imagenet, name)()
-
-
-real_alexnet = imagenet.AlexNet.__init__
-
-
-def slim_alexnet(self):
-    with torch.device("meta"):
-        real_alexnet(self)
-    self.features.to_empty(device="cpu")
-    for p in self.features.parameters():
-        torch.nn.init.normal_(p, std=0.01)
-    self.classifier = torch.nn.Identity()
-
-
-def test_torchhubs_own_folder_is_looked_into(tmp_path, monkeypatch):
-    monkeypatch.delenv(imagenet.WEIGHTS, raising=False)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    path = weights_file(tmp_path / "checkpoints", "resnet18", torch.nn.Linear(1, 1))
-    assert imagenet.find("resnet18") == path

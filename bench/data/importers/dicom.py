@@ -140,8 +140,10 @@ def slices_of(path: Path, data: "pydicom.Dataset") -> tuple[tuple[Slice, ...], s
     found = []
     for number, own in enumerate(groups):
         parts = [part for group in (own, shared) for tag in PARTS if (part := (group.get(tag) or [None])[0])]
-        found.append(placed(path, number, [*parts, data], (*turn, number)))
-    return (tuple(found), "") if all(found) else ((), NO_PLACE)
+        if not (one := placed(path, number, [*parts, data], (*turn, number))):
+            return (), NO_PLACE
+        found.append(one)
+    return tuple(found), ""
 
 
 TURNS = ("TemporalPositionIdentifier", "EchoNumbers", "AcquisitionNumber", "InstanceNumber")
@@ -189,7 +191,8 @@ def _whole(value) -> int:
 
 
 def find(src: Path, options: Options) -> Found:
-    found, stacks, of_study = Found(), defaultdict(list), {}
+    found, stacks = Found(), defaultdict(list)
+    of_study: dict = {}
     for head in sorted(looked(headers, list(files_below(src)), options.workers), key=lambda h: str(h.path)):
         if head.why or (head.derived and not options.derived):
             found.leave_out(head.why or "derived images (--derived takes them)", head.path)
@@ -201,7 +204,7 @@ def find(src: Path, options: Options) -> Found:
                 # a series may hold stacks of several orientations or sizes
                 normal = tuple(round(x, 1) + 0.0 for x in one.normal)
                 stacks[head.study, head.series, normal, head.size].append((one, head))
-    volumes = defaultdict(lambda: defaultdict(list))
+    volumes: dict = defaultdict(lambda: defaultdict(list))
     gaps = []
     for (study, _, normal, size), members in stacks.items():
         volume, uneven = stacked(found, members, size)
@@ -274,7 +277,7 @@ def readable(syntax: str) -> bool:
 
 def read(source: tuple[Slice, ...]) -> np.ndarray:
     """float32 [T, H, W] after the rescale slope. Raises UserError, naming the file, where pixels cannot be read."""
-    frames, path, content = [], None, None
+    frames, path, content = [], None, np.empty(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for one in source:

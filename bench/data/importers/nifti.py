@@ -10,7 +10,7 @@ import re
 import warnings
 from collections import defaultdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -50,7 +50,7 @@ BEGINNING = 1 << 16  # bytes of an exam's first file that its id is made of, bes
 def content(path: Path) -> BinaryIO:
     """The bytes of a file, inflated as they are read."""
     file = opened(path, LARGEST)
-    return gzip.GzipFile(fileobj=file) if path.name.endswith(".gz") else file
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if path.name.endswith(".gz") else file
 
 
 def header(file: BinaryIO, path: Path) -> Nifti1Header:

@@ -87,7 +87,7 @@ class Array:
                 f"{len(self.data)} bytes of voxels, but its shape {self.shape} asks for {expected}: truncated or "
                 "damaged"
             )
-        return np.frombuffer(self.data, dtype).reshape(self.shape, order=self.order)
+        return np.frombuffer(self.data, dtype).reshape(self.shape, order="F" if self.order == "F" else "C")
 
 
 def read_array(content: bytes) -> np.ndarray:
@@ -104,13 +104,17 @@ def read_array(content: bytes) -> np.ndarray:
     return found.whole()
 
 
+OPCODES = {op.code: op for op in pickletools.opcodes}
+
+
 def _interpreted(file: io.BytesIO):
-    stack, memo = [], {}
+    stack: list = []
+    memo: dict = {}
     for _ in range(MOST_OPCODES):
         code = file.read(1)
         if not code:
             raise Refused("ends before its end: truncated")
-        op = pickletools.code2op.get(code.decode("latin-1"))
+        op = OPCODES.get(code.decode("latin-1"))
         if op is None:
             raise Refused(f"no pickle: byte {code!r}")
         if op.name not in UNDERSTOOD:
@@ -132,7 +136,7 @@ def _text(file: io.BytesIO) -> bytes:
 
 def _wanted(op: pickletools.OpcodeInfo, file: io.BytesIO) -> str:
     """What an opcode that is not understood would have loaded, for the message."""
-    if op.name == "INST":
+    if op.name == "INST" and op.arg:
         return printable(".".join(op.arg.reader(file).split(" "))[:80])
     return f"the pickle operation {op.name}"
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -133,7 +134,7 @@ def looked(look: Callable[[list[Path]], list], paths: list[Path], workers: int) 
     chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     results: list = []
     alone = workers == 1 or len(chunks) < 8
-    found = map(look, chunks) if alone else in_processes(look, chunks, workers)
+    found: Any = map(look, chunks) if alone else in_processes(look, chunks, workers)
     with tqdm(total=len(paths), desc="headers", unit="file", file=sys.stderr, disable=None) as bar:
         with contextlib.nullcontext() if alone else contextlib.closing(found):
             for some in found:

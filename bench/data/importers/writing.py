@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -242,13 +243,13 @@ def write(importer, exams, sides, planes, dst: Path, options: Options, say: Call
         say(f"{len(wanted) - len(tasks)} of {len(wanted)} volumes are there already and kept")
     workers = max(1, min(options.workers, len(tasks)))
     alone = workers == 1 or len(tasks) < FEW
-    results = map(write_one, tasks) if alone else in_processes(write_one, tasks, workers)
-    for folder in {task.path.parent for task in tasks}:
-        if folder.is_dir():
-            drop_unfinished(folder)
+    results: Any = map(write_one, tasks) if alone else in_processes(write_one, tasks, workers)
+    for home in {task.path.parent for task in tasks}:
+        if home.is_dir():
+            drop_unfinished(home)
     failed = []
     with (
-        open(dst / JOURNAL, "a") as file,
+        open(dst / JOURNAL, "a") as lines,
         tqdm(total=len(tasks), desc="volumes", unit="file", file=sys.stderr, disable=None) as bar,
         contextlib.nullcontext() if alone else contextlib.closing(results),
     ):
@@ -257,8 +258,8 @@ def write(importer, exams, sides, planes, dst: Path, options: Options, say: Call
                 failed.append(why)
             else:
                 row = {"file": str(task.path.relative_to(dst)), "stamp": task.stamp, "sha256": sha}
-                file.write(json.dumps(row) + "\n")
-                file.flush()
+                lines.write(json.dumps(row) + "\n")
+                lines.flush()
             bar.update()
     for path in dst.glob("*.csv"):
         if path.name == TUNE or path.name.startswith(tuple(f"{side}-" for side in SPLITS)):

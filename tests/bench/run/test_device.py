@@ -169,7 +169,9 @@ def cell(tmp_path, steps: Steps, shared) -> Cell:
     )
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.head != probe.HEAD])
+@pytest.mark.parametrize(
+    "name", [name for name, method in METHODS.items() if method.head != probe.HEAD and not name.startswith("timm")]
+)
 def test_a_step_never_waits_for_the_device_nor_meets_the_host(name, device, tmp_path):
     steps = Steps()
 
