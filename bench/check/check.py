@@ -7,10 +7,17 @@ import csv
 import io
 import statistics
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from sslm_core.errors import UserError
-from sslm_core.exams import ENSEMBLES
+from sslm_core.exams import ENSEMBLES, MACRO, read_volume
+from sslm_core.frames import load_frames, resize
+from sslm_core.jigsaw import Jigsaw
+from sslm_core.pretext import frame_of
+from sslm_core.seeds import generator
 
 from ..config.presets import Preset
 from ..data.dataset import Dataset, planes_of
@@ -34,10 +41,16 @@ COSTS = {
     "trainable": "trainable",
 }
 # methods without noise of training, run once: a backbone of fixed weights under the probe. The most that one of their
-# scores may differ: another instruction set of the processor moved them by .0002 and .0016 at most
+# scores may differ: another instruction set of the processor moved them by .0002 and .0016 at most. A threshold is a
+# weighted mean of scores on tune, so it moves no more than they do
 FROZEN = {"imagenet-probe": 0.002, "random-probe": 0.01}
-SCORES = Path(__file__).with_name("scores.csv")  # theirs on the reported exams, as `--update` found them
-SCORE_COLUMNS = ("digest", "device", "method", "exam", "label", "score")
+# what no weight enters: no rounding moves a mean or a spread of gray levels, in 0..1, by more
+PATCHES, FRAMES = ("jigsaw batch", "means of patches"), ("resampling", "spreads of frames")
+STILL = {(method, figure): limit for method, limit in FROZEN.items() for figure in ("scores", "thresholds")}
+STILL |= {PATCHES: 0.002, FRAMES: 0.002}
+SAMPLE = 16  # exams that PATCHES and FRAMES are of
+SCORES = Path(__file__).with_name("scores.csv")  # every number of STILL, as `--update` found it
+SCORE_COLUMNS = ("digest", "device", "method", "figure", "exam", "label", "value")
 MEMORY = 1.5  # most that peak memory may grow by: it differs with the cells that a process has met before
 
 Rows = list[dict[str, str]]  # of results.csv, label macro
@@ -85,21 +98,51 @@ def usable(baseline: Rows, methods: tuple[str, ...], what: str) -> None:
 def run(
     dataset: Dataset, chosen: Preset, seeds: list[int], device: str, jobs: int | None, folder: Path, exact: bool = True
 ) -> tuple[list[dict], list[dict[str, str]]]:
-    """Rows of results.csv of every method and seed, run anew; if `exact` also rows of SCORES, of the methods of
-    FROZEN."""
+    """Rows of results.csv of every method and seed, run anew; if `exact` also rows of SCORES."""
     (plane,) = planes_of(chosen, dataset)
     noisy = [Job(dataset, chosen, method, plane, seed, device, folder) for method in chosen.methods for seed in seeds]
     frozen = [Job(dataset, chosen, method, plane, chosen.seeds[0], device, folder) for method in FROZEN if exact]
     sweep(noisy + frozen, jobs or (cores() if device == "cpu" else 1), lambda job: None)
     rows = [row for job in noisy for row in Scored([job.folder]).rows() if row["plane"] not in ENSEMBLES]
-    scores = []
+    return rows, still(dataset, chosen, plane, device, frozen) if exact else []
+
+
+def still(dataset: Dataset, chosen: Preset, plane: str, device: str, frozen: list[Job]) -> Rows:
+    """Rows of SCORES: of the finished jobs `frozen` scores on reported exams and thresholds as results.csv has them;
+    patches of a jigsaw batch; resampled frames."""
+    found = [*patches(dataset, chosen, plane, device), *resampled(dataset, chosen, plane)]
     for job in frozen:
         scored = Scored([job.folder])
         for exam, of_labels in zip(scored.ids, scored.scores[plane]):
-            for label, score in zip(scored.labels, of_labels):
-                cells = dataset.digest, device, job.method, exam, label, f"{score:.6f}"
-                scores.append(dict(zip(SCORE_COLUMNS, cells)))
-    return rows, scores
+            found += [(job.method, "scores", exam, label, score) for label, score in zip(scored.labels, of_labels)]
+        rows = [row for row in scored.rows() if row["plane"] == plane and row["label"] != MACRO]
+        found += [(job.method, "thresholds", "", row["label"], row["threshold"]) for row in rows]
+    return [dict(zip(SCORE_COLUMNS, (dataset.digest, device, *names, f"{v:.6f}"))) for *names, v in found]
+
+
+def patches(dataset: Dataset, chosen: Preset, plane: str, device: str) -> Iterator[tuple]:
+    """(*PATCHES, exam, label, value) of an augmented batch, a frame of each exam: the mean of each patch, and the share
+    of the classes that lie below the batch's.
+
+    A change of augmentation may cost less accuracy than seeds differ by; here it shows without their noise.
+    """
+    exams, seed = dataset.train.subset(dataset.fit[:SAMPLE]), chosen.seeds[0]
+    store = load_frames(exams, plane, chosen.frame).to(device)
+    task, draw = Jigsaw(chosen.sslm.jigsaw, chosen.frame, seed, device), generator(device, seed, "check")
+    frames = frame_of(store, torch.arange(len(exams), device=device), draw)
+    batch, target = task.batch(store, frames, draw, train=True)
+    for exam, means, share in zip(exams.ids, (batch.mean((2, 3)) + 1) / 2, target / task.classes):
+        yield from ((*PATCHES, exam, f"patch {k}", float(mean)) for k, mean in enumerate(means))
+        yield *PATCHES, exam, "class", float(share)
+
+
+def resampled(dataset: Dataset, chosen: Preset, plane: str) -> Iterator[tuple]:
+    """(*FRAMES, exam, label, value): the spread of each exam's middle frame at a third of the preset's size. Frames
+    that have this size already, as those of `marks`, pass resampling as they are."""
+    exams = dataset.train.subset(dataset.fit[:SAMPLE])
+    for e, exam in enumerate(exams.ids):
+        frames = resize(read_volume(exams.path(plane, e)), chosen.frame // 3)
+        yield *FRAMES, exam, "middle", float(frames[len(frames) // 2].float().std()) / 255
 
 
 # --- the gates -------------------------------------------------------------------------------------------------------
@@ -143,14 +186,18 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], here: dict[str, str]) ->
 
 
 def moved(baseline: Rows, now: Rows) -> list[Verdict]:
-    """The gates of FROZEN: exam by exam, rows of SCORES of now against those of the baseline."""
+    """The gates of STILL: number by number, rows of SCORES of now against those of the baseline."""
     verdicts = []
-    for method, limit in FROZEN.items():
+    for (method, figure), limit in STILL.items():
         before, after = (
-            {(row["exam"], row["label"]): float(row["score"]) for row in rows if row["method"] == method}
+            {
+                (row["exam"], row["label"]): float(row["value"])
+                for row in rows
+                if (row["method"], row["figure"]) == (method, figure)
+            }
             for rows in (baseline, now)
         )
-        verdicts.append(gates.alike(f"{method}: scores, the largest change", before, after, limit))
+        verdicts.append(gates.alike(f"{method}: {figure}, the largest change", before, after, limit))
     return verdicts
 
 
@@ -161,7 +208,7 @@ def read_scores(path: Path) -> Rows:
         if rows and set(rows[0]) != set(SCORE_COLUMNS):
             raise ValueError(f"expected the columns {', '.join(SCORE_COLUMNS)}")
         for row in rows:
-            float(row["score"])
+            float(row["value"])
     except (ValueError, TypeError, csv.Error) as error:
         raise UserError(
             f"{path}: not a table of scores ({error}); restore it, or name another file with --scores"
@@ -170,7 +217,7 @@ def read_scores(path: Path) -> Rows:
 
 
 def stored_scores(path: Path, digest: str, device: str) -> Rows:
-    """Of the methods of FROZEN. Raises UserError where the file has none of this data set and device."""
+    """Every number of STILL. Raises UserError where the file has none of this data set and device."""
     mine = [row for row in read_scores(path) if (row["digest"], row["device"]) == (digest, device)]
     if not mine:
         raise UserError(

@@ -88,8 +88,8 @@ def exact(figure: str, baseline: set[str], now: set[str]) -> Verdict:
 
 
 def alike(figure: str, baseline: dict[tuple, float], now: dict[tuple, float], limit: float) -> Verdict:
-    """Scores without noise of training, by exam and label: none may differ by more than `limit`."""
-    if baseline.keys() != now.keys():
+    """Numbers without noise of training, by exam and label: none may differ by more than `limit`."""
+    if not baseline or baseline.keys() != now.keys():
         return Verdict(figure, "0", "other exams", "the same exams", "changed")
     largest = float(np.max([abs(now[key] - score) for key, score in baseline.items()]))  # NaN where any is
     verdict = IDENTICAL if largest == 0 else INSIDE if largest <= limit else "changed"

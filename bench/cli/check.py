@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         default=SCORES,
-        help="the baseline's scores of frozen methods; --update writes it (default bench/check/scores.csv)",
+        help="the baseline's figures without noise of training; --update writes it (default bench/check/scores.csv)",
     )
     parser.add_argument("--markdown", action="store_true", help="print a markdown table")
 

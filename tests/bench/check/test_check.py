@@ -150,7 +150,9 @@ def test_unchanged_code_is_identical(tiny, baseline, capsys):
     assert checked(baseline) == 0
     out = capsys.readouterr().out
     assert "Scores are identical to the stored ones" in out and out.endswith("check passed\n")
-    assert sum("identical" in line for line in out.splitlines()) == 2 + 4 + 4 + 1  # frozen, noisy, work, the sentence
+    assert (
+        sum("identical" in line for line in out.splitlines()) == 6 + 4 + 4 + 1
+    )  # without noise, noisy, work, the sentence
 
 
 def test_other_seeds_are_within_noise(tiny, baseline, capsys):
@@ -159,7 +161,7 @@ def test_other_seeds_are_within_noise(tiny, baseline, capsys):
     assert (
         out.startswith("| figure | baseline | now |")
         and "| within noise |" in out
-        and out.count("identical") == 2  # those of frozen methods
+        and out.count("identical") == 6  # those without noise of training
         and "FLOPs" not in out
     )
 
