@@ -1,6 +1,7 @@
 """The regression gates: their statistics by simulation, their verdicts, the command line, and faults planted for each
 of them."""
 
+import itertools
 import math
 import shutil
 import statistics
@@ -19,14 +20,22 @@ from bench.check import check, gates, speed
 from bench.cli import check as verb
 from bench.cli.check import table
 from bench.config import presets
+from bench.data import dataset as data
 from bench.data.dataset import embedded
 from bench.machine import ROOT
 from bench.run import methods, probe, sweep
 from bench.run.device import environment
+from bench.stats import metrics
 from bench.store import results
+from bench.store.scored import Derived, Scored
+from sslm_core import heads
+from sslm_core.cache import Cache
+from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import Residual
 from sslm_core.exams import MACRO
 from sslm_core.jigsaw import Jigsaw
+from sslm_core.pretext import PretextConfig
+from tests.bench.report import test_skill
 from tests.tools.tiny import TINY as SMALLEST
 
 CHECK = presets.CHECK
@@ -346,6 +355,22 @@ def rare_class_ignored(monkeypatch):
     )  # the minority classes of `common` and `rare`
 
 
+def steps_left_out(monkeypatch):
+    """Each 33rd step of pretext and head changes no weight: 3 % fewer."""
+
+    def short(make):
+        def made(self, *args):
+            optimiser = make(self, *args)
+            step, count = optimiser.step, itertools.count(1)
+            optimiser.step = lambda: step() if next(count) % 33 else None
+            return optimiser
+
+        return made
+
+    for config, name in ((PretextConfig, "optimiser"), (DownstreamConfig, "optimise")):
+        monkeypatch.setattr(config, name, short(getattr(config, name)))
+
+
 def sound(monkeypatch):
     pass
 
@@ -359,6 +384,7 @@ def sound(monkeypatch):
         (leaking, "sslm", ("sslm: pretext accuracy", "too good (a leak?)")),
         (rare_class_ignored, "imagenet", ("imagenet: minority recall", "worse")),
         (sound, "imagenet", None),
+        (steps_left_out, "sslm", None),  # less than seeds differ by: docs/ci.md says so
     ],
 )
 def test_faults_fail_against_the_committed_baseline(plant, method, caught, monkeypatch, tmp_path):
@@ -369,13 +395,117 @@ def test_faults_fail_against_the_committed_baseline(plant, method, caught, monke
     baseline = [row for row in rows if row["preset"] == "check" and row["label"] == MACRO and row["device"] == "cpu"]
     check.usable(baseline, CHECK.methods, "results.csv")
     now, _ = check.run(
-        dataset, replace(CHECK, methods=(method,)), list(CHECK.seeds[: check.NOW]), "cpu", 1, tmp_path / "runs"
+        dataset, replace(CHECK, methods=(method,)), list(CHECK.seeds[: check.NOW]), "cpu", 1, tmp_path / "runs", False
     )
     now = [results.cells(row) for row in now if row["label"] == MACRO]
     verdicts = check.judged(baseline, now, ["accuracy"], environment(torch.device("cpu")))
     print(table(verdicts, False))
     failed = {(v.figure, v.verdict) for v in verdicts if v.fails}
     assert caught in failed if caught else not failed
+
+
+def brightness_forgotten(monkeypatch):
+    batch = Jigsaw.batch
+
+    def dull(self, *args, **more):
+        self.gains = torch.ones_like(self.gains)
+        return batch(self, *args, **more)
+
+    monkeypatch.setattr(Jigsaw, "batch", dull)
+
+
+def not_antialiased(monkeypatch):
+    plain = F.interpolate
+    monkeypatch.setattr(F, "interpolate", lambda *args, antialias, **more: plain(*args, **more))
+
+
+def thresholds_of_reported_exams(monkeypatch):
+    """The runs are those at hand: the fault lies in what is made of them."""
+    known = Scored.__init__
+
+    def spoilt(self, folders):
+        known(self, folders)
+        self.operating = Derived(lambda plane: metrics.choose(self.truth, self.scores[plane], self.minority))
+
+    monkeypatch.setattr(Scored, "__init__", spoilt)
+    monkeypatch.setattr(check, "sweep", lambda *_: None)
+
+
+def wrong_layer(monkeypatch):
+    monkeypatch.setattr(probe, "least_loss", lambda history: max(history, key=lambda record: record["tune_loss"]))
+
+
+def tune_shuffled(monkeypatch):
+    """The labels of the exams that choose, and of no other, belong to others of them."""
+    read = data.open_dataset
+
+    def spoilt(*args):
+        made = read(*args)
+        truth = made.train.truth.copy()
+        truth[made.tune] = np.random.default_rng(0).permutation(truth[made.tune])
+        return replace(made, train=replace(made.train, truth=truth))
+
+    monkeypatch.setattr(data, "open_dataset", spoilt)
+
+
+def clipped_features(monkeypatch):
+    """Stored features reach to 8; of the maps of `random-probe` 1 % of the values lie beyond."""
+    rows = Cache.rows
+
+    def narrow(self, *args):
+        held, seconds = rows(self, *args)
+        return held.clip(-8, 8), seconds
+
+    monkeypatch.setattr(Cache, "rows", narrow)
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """A folder with the preset's data and runs of the frozen methods, whose features are made once; the verdicts."""
+    home = tmp_path_factory.mktemp("probed")
+    with pytest.MonkeyPatch.context() as patch:
+        in_this_process.__wrapped__(patch)
+        return home, without_noise(home)
+
+
+def without_noise(home: Path) -> dict[str, gates.Verdict]:
+    """The verdicts on all that training's noise does not reach, against what is committed."""
+    dataset = embedded(CHECK, home=home)
+    _, now = check.run(dataset, replace(CHECK, methods=()), [], "cpu", 1, home / "runs")
+    verdicts = check.moved(check.stored_scores(check.SCORES, dataset.digest, "cpu"), now)
+    left_out = tuple({method for method, _ in check.STILL} - {*check.FROZEN, check.PATCHES[0], check.FRAMES[0]})
+    verdicts = [verdict for verdict in verdicts if not verdict.figure.startswith(left_out)]
+    print(table(verdicts, False))
+    return {verdict.figure.removesuffix(", the largest change"): verdict for verdict in verdicts}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "plant, method, caught",
+    [
+        # without a method: no frozen run is needed
+        (brightness_forgotten, None, "jigsaw batch: means of patches"),
+        (not_antialiased, None, "resampling: spreads of frames"),
+        (thresholds_of_reported_exams, "imagenet-probe", "imagenet-probe: thresholds"),
+        # of both frozen methods the one of the wider limit, which takes less time
+        (wrong_layer, "random-probe", "random-probe: scores"),
+        (tune_shuffled, "random-probe", "random-probe: scores"),
+        (clipped_features, "random-probe", "random-probe: scores"),
+    ],
+)
+def test_faults_fail_by_what_has_no_noise(plant, method, caught, probed, monkeypatch):
+    plant(monkeypatch)
+    monkeypatch.setattr(check, "FROZEN", (method,) if method else ())
+    home, before = probed
+    assert not any(verdict.fails for verdict in before.values())
+    assert without_noise(home)[caught].verdict == "changed"
+
+
+@pytest.mark.parametrize("bias", (0.0, -1.0))
+def test_closed_forget_gates_fail_the_test_of_the_first_frame(bias, monkeypatch):
+    monkeypatch.setattr(heads, "FORGET_BIAS", bias)
+    with pytest.raises(AssertionError):
+        test_skill.test_convlstm_head_remembers_the_first_frame(8)
 
 
 SLOW = """
