@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import Encoder
@@ -20,9 +20,18 @@ TRAINING = 3  # a training pass costs three forward passes: backward is counted 
 EXAMS, FRAMES, LABELS = 1130, (34.3, 29.8, 30.4), 3  # MRNet: train, mean frames of each plane
 
 
+def _attention(query: tuple, key: tuple, value: tuple, *_, **__) -> int:
+    """Of shapes [B, heads, tokens, width]."""
+    return sdpa_flop_count(query, key, value)
+
+
+# torch counts a GPU's attention; it does not know that of a CPU
+CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+
+
 def flops(work: Callable[[], object]) -> int:
     """Floating-point operations of one call (a multiply-add counts two), backward included where it runs one."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         work()
     return counter.get_total_flops()
 

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from bench.config import presets
 from bench.config.data import DataConfig
@@ -92,3 +93,11 @@ def test_the_plan_grows_with_what_is_planned():
     assert list(twice.values()) == pytest.approx([2 * work for work in once.values()])
     pretext, cached, anew, end_to_end = once.values()
     assert cached < anew < end_to_end
+
+
+def test_attention_is_counted_on_a_cpu_too():
+    """A query times all keys, and weights times all values: [B, heads, tokens, width]."""
+    q = torch.randn(1, 3, 50, 16)
+    with torch.no_grad():
+        cost = flops.flops(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))
+    assert cost == 2 * 2 * 3 * 50 * 50 * 16
