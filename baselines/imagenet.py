@@ -26,7 +26,7 @@ PACE = 0.01
 class Backbone(nn.Module):
     """A network's features of gray frames: [B, 1, H, W] in -1..1 -> maps [B, channels, h, w].
 
-    net: a module with `channels`, and features(x) of three channels of (gray - mean) / std, gray in 0..255.
+    net: takes three channels of (gray - mean) / std, gray in 0..255.
     """
 
     mean: torch.Tensor
@@ -36,7 +36,7 @@ class Backbone(nn.Module):
     def __init__(self, net: Any, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self.net, self.channels = net, net.channels
-        setattr(net, net.classifier_name, nn.Identity())
+        net._fc = nn.Identity()  # no classifier
         # a buffer: cached maps are told apart by what a state dict holds
         self.register_buffer("side", torch.tensor(SIDE))
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
@@ -141,7 +141,7 @@ class EfficientNetLite0(nn.Module):
     """Source: Tan & Le 2019 (arXiv 1905.11946) and TensorFlow's lite variant of it: ReLU6, no squeeze-excite, stem and
     head unscaled."""
 
-    channels, classifier_name = 1280, "_fc"
+    channels = 1280
     stage_sizes = (  # repeats, kernel, stride of the first, expansion, channels
         (1, 3, 1, 1, 16),
         (2, 3, 2, 6, 24),

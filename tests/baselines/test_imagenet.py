@@ -1,4 +1,4 @@
-"""ImageNet backbones: the weights are genuine and run as published; what is missing or damaged is one line."""
+"""EfficientNet-Lite0: the weights are genuine and run as published; what is missing or damaged is one line."""
 
 import pytest
 import torch

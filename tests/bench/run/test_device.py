@@ -142,7 +142,6 @@ def device(monkeypatch):
     monkeypatch.setattr(features.Scale, "measure", lambda self, *_: self)
     monkeypatch.setattr(downstream, "constant", lambda truth, *_: truth[0])
     monkeypatch.setattr(imagenet, "lite0", imagenet.EfficientNetLite0)
-    monkeypatch.setattr(imagenet, "_torchvision", lambda _, net: imagenet.Backbone(net, (0.0,) * 3, (1.0,) * 3))
 
 
 def cell(tmp_path, steps: Steps, shared) -> Cell:
