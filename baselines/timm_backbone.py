@@ -1,5 +1,7 @@
 """Any backbone of timm, with its published weights or with a file of the user's. Nothing is downloaded."""
 
+import difflib
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -11,13 +13,15 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from sslm_core.errors import UserError, one_of
+from sslm_core.errors import UserError
 from sslm_core.seeds import seeded
 from sslm_core.sslm import BackboneConfig
 
 from .imagenet import SIDE
 
 FOLDER = "SSLM_WEIGHTS"  # environment variable: the folder of the user's weights files
+INSTALL = "`pip install 'sslm-bench[timm]'`"
+OWN = f"name a file of your own by --set backbone.weights=FILE, in the folder that {FOLDER} names"
 
 
 class TimmBackbone(nn.Module):
@@ -67,45 +71,90 @@ class TimmBackbone(nn.Module):
             x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
         return ((x + 1) / 2 - self.mean) / self.std
 
-    def _maps(self, y: torch.Tensor) -> torch.Tensor:
-        if y.ndim == 4:
+    def _maps(self, y: Any) -> torch.Tensor:
+        if isinstance(y, torch.Tensor) and y.ndim == 4:
             return y.permute(0, 3, 1, 2) if getattr(self.net, "output_fmt", "NCHW") == "NHWC" else y
-        y = y[:, getattr(self.net, "num_prefix_tokens", 0) :]
-        side = math.isqrt(y.shape[1])  # frames are square
-        if side * side != y.shape[1]:
-            raise UserError(f"backbone: its {y.shape[1]} tokens are no square grid; choose another network")
-        return y.transpose(1, 2).unflatten(2, (side, side))
+        if isinstance(y, torch.Tensor) and y.ndim == 3:
+            y = y[:, getattr(self.net, "num_prefix_tokens", 0) :]
+            side = math.isqrt(y.shape[1])  # frames are square
+            if side * side == y.shape[1] > 1:  # one alone stands for the whole frame
+                return y.transpose(1, 2).unflatten(2, (side, side))
+        return torch.empty(0, 0)  # neither: timm_backbone() refuses such a network
 
 
-def timm_backbone(config: BackboneConfig, trained: bool = True) -> TimmBackbone:
-    """The network `config` names. trained: with its weights; else it is built to be given others.
+def timm_backbone(config: BackboneConfig, frame: int = SIDE, trained: bool = True) -> TimmBackbone:
+    """The network `config` names, for frames of H = W = `frame`. trained: with its weights; else it is built to be
+    given others.
 
-    Raises UserError where timm, the network or its weights are missing, or where a file has other weights.
+    Raises UserError where timm, the network or its weights are missing, where a file has other weights, and where the
+    network makes no maps of such frames.
     """
-    try:
-        import timm
-    except ImportError:
-        raise UserError("timm is not installed; get it by `pip install 'sslm-bench[timm]'`") from None
-    if not timm.is_model(config.name):
-        raise UserError(f"backbone.name = {config.name}: {one_of(timm.list_models(), config.name)}")
+    timm = _timm()
+    _check(timm, config.name)
 
-    def made(**more: Any) -> Any:
-        with seeded(0, "timm"):
+    def made(draw: int, **more: Any) -> Any:
+        with seeded(draw, "timm"):
             return timm.create_model(config.name, num_classes=0, **more)
 
-    fresh = made()
     if not trained:
-        return TimmBackbone(fresh)
+        return _tried(TimmBackbone(made(0)), config.name, frame)
     path = _file(config, timm.models.get_pretrained_cfg(config.name))
     try:
-        net = made(pretrained=True, pretrained_cfg_overlay={"file": str(path)})
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise UserError(f"{path}: no weights of {config.name} ({str(error).splitlines()[0][:200]})") from None
-    before = fresh.state_dict()
-    for name, value in net.state_dict().items():  # timm passes over what the file lacks
-        if value.ndim > 1 and torch.equal(value, before[name]):
+        state = timm.models.load_state_dict(str(path), weights_only=True)  # nothing in the file is run
+        nets = [made(k, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)}) for k in (0, 1)]
+    except Exception as error:  # a file may hold anything, and each network reads it by code of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path}: no weights of {config.name} ({reason})") from None
+    net, other = nets
+    drawn = other.state_dict()
+    for name, value in net.state_dict().items():  # timm passes over what the file lacks: it is as it was drawn
+        if not torch.equal(value, drawn[name]):
             raise UserError(f"{path}: no weights of {config.name} (it lacks {name})")
-    return TimmBackbone(net)
+    net.pretrained_cfg.pop("state_dict", None)  # another copy of the weights
+    return _tried(TimmBackbone(net), config.name, frame)
+
+
+def _tried(backbone: TimmBackbone, name: str, frame: int) -> TimmBackbone:
+    """`backbone`, once it has mapped a frame: before any work, not after it."""
+    reason = "its features are neither maps nor a square grid of tokens"
+    try:
+        with torch.no_grad():
+            maps = backbone.eval()(torch.zeros(1, 1, frame, frame))
+    except RuntimeError as error:
+        maps, reason = None, f"it takes no frames of {frame} x {frame} ({str(error).splitlines()[0][:200]})"
+    if maps is None or maps.shape[1] != backbone.channels:
+        raise UserError(f"backbone.name = {name}: {reason}; choose another")
+    return backbone
+
+
+def _timm() -> Any:
+    """The package. Raises UserError where it is not installed, or its torchvision is made for another torch."""
+    try:
+        import timm
+    except ImportError as error:
+        if error.name != "timm":
+            raise UserError(f"timm cannot be imported ({error}); get it by {INSTALL}") from None
+        raise UserError(f"timm is not installed; get it by {INSTALL}") from None
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"timm cannot be imported ({reason}); install the torchvision made for torch {torch.__version__}, from "
+            "where torch came"
+        ) from None
+    logging.getLogger("timm").setLevel(logging.ERROR)  # what it warns of is checked here
+    return timm
+
+
+def _check(timm: Any, name: str) -> None:
+    """Raises UserError where timm has no network `name`, NAME or NAME.TAG."""
+    network, _, tag = name.partition(".")
+    known = timm.list_models()
+    if timm.is_model(network):
+        known = [network, *timm.list_models(f"{network}.*", pretrained=True, include_tags=True)]
+        if not tag or name in known:
+            return
+    near = ", ".join(difflib.get_close_matches(name, known, 5)) or "none; `timm.list_models()` has them all"
+    raise UserError(f"backbone.name = {name}: timm has no such network; the nearest: {near}")
 
 
 def _file(config: BackboneConfig, published: Any) -> Path:
@@ -116,16 +165,19 @@ def _file(config: BackboneConfig, published: Any) -> Path:
         if not path.is_file():
             raise UserError(f"{path}: no such file; set {FOLDER} to the folder that holds {config.weights}")
         return path
-    if published and published.hf_hub_id:
+    if not published or not published.has_weights:
+        raise UserError(f"{config.name}: timm has no weights of it; {OWN}")
+    if published.hf_hub_id:
         from huggingface_hub import try_to_load_from_cache
 
         for name in ("model.safetensors", "pytorch_model.bin"):
             if isinstance(found := try_to_load_from_cache(published.hf_hub_id, name), str):
                 return Path(found)
-    if published and published.url and (path := hub / Path(urlparse(published.url).path).name).is_file():
+    if published.url and (path := hub / Path(urlparse(published.url).path).name).is_file():
         return path
     fetch = f"import timm; timm.create_model('{config.name}', pretrained=True)"
+    weights = published.hf_hub_id or published.url
     raise UserError(
-        f"{config.name}: its published weights are not in timm's cache; fetch them once by `python -c "
-        f'"{fetch}"`, or name a file of your own by --set backbone.weights=FILE'
+        f'{config.name}: its weights {weights} are not in timm\'s cache; fetch them once by `python -c "{fetch}"`, '
+        f"or {OWN}"
     )

@@ -251,7 +251,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {  # against imbalance
 SSLM, RANDOM = Method(pretext="jigsaw"), Method(pretext="random")
 SUPERVISED = Method(lambda cell: new_encoder(cell.config.encoder, cell.seed), freeze=False)
 IMAGENET = Method(lambda cell: imagenet.efficientnet_lite0(), pace=imagenet.PACE)
-TIMM = Method(lambda cell: timm_backbone(cell.config.backbone, trained=cell.stored is None), pace=imagenet.PACE)
+TIMM = Method(
+    lambda cell: timm_backbone(cell.config.backbone, cell.frame, trained=cell.stored is None), pace=imagenet.PACE
+)
 
 METHODS: dict[str, Method] = {
     "sslm": SSLM,  # the paper: a jigsaw-pretrained encoder, frozen, under a ConvLSTM head
