@@ -28,14 +28,12 @@ from bench.run.device import environment
 from bench.stats import metrics
 from bench.store import results
 from bench.store.scored import Derived, Scored
-from sslm_core import heads
 from sslm_core.cache import Cache
 from sslm_core.downstream import DownstreamConfig
 from sslm_core.encoder import Residual
 from sslm_core.exams import MACRO
 from sslm_core.jigsaw import Jigsaw
 from sslm_core.pretext import PretextConfig
-from tests.bench.report import test_skill
 from tests.tools.tiny import TINY as SMALLEST
 
 CHECK = presets.CHECK
@@ -499,13 +497,6 @@ def test_faults_fail_by_what_has_no_noise(plant, method, caught, probed, monkeyp
     home, before = probed
     assert not any(verdict.fails for verdict in before.values())
     assert without_noise(home)[caught].verdict == "changed"
-
-
-@pytest.mark.parametrize("bias", (0.0, -1.0))
-def test_closed_forget_gates_fail_the_test_of_the_first_frame(bias, monkeypatch):
-    monkeypatch.setattr(heads, "FORGET_BIAS", bias)
-    with pytest.raises(AssertionError):
-        test_skill.test_convlstm_head_remembers_the_first_frame(8)
 
 
 SLOW = """

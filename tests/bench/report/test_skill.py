@@ -10,6 +10,7 @@ from bench.stats import intervals
 from bench.stats.figures import AUC
 from bench.store.results import UNLEARNT
 from bench.store.scored import stored
+from sslm_core import heads
 from sslm_core.heads import ConvLSTMHead
 from sslm_core.losses import bce, constant, losses
 from tests.tools.synthetic import store
@@ -80,3 +81,10 @@ def test_no_verdict_on_a_method_that_did_not_learn(tmp_path):
         for row in methods["random"][0].rows()
         if row["label"] == "macro"
     )
+
+
+@pytest.mark.parametrize("bias", (0.0, -1.0))
+def test_closed_forget_gates_fail_the_test_of_the_first_frame(bias, monkeypatch):
+    monkeypatch.setattr(heads, "FORGET_BIAS", bias)
+    with pytest.raises(AssertionError):
+        test_convlstm_head_remembers_the_first_frame(8)
