@@ -81,7 +81,13 @@ def laid_out(table: list[dict], shown: str) -> tuple[list[str], list[list[str]],
         figures = [text for figure in FIGURES for text in (number(row[figure]), span(row, figure))]
         differences = [text for figure in FIGURES for text in against(row, figure)]
         lines.append([*where, *figures, row.get("against", ""), *differences])
-    return head, lines, list(dict.fromkeys(f"{row['level']}: {row['reason']}" for row in mine if row["reason"]))
+    reasons = dict.fromkeys((row["level"], row["reason"]) for row in mine if row["reason"])
+    told = []
+    for level, reason in reasons:
+        there = [row for row in mine if row["level"] == level]
+        whose = [row["method"] for row in there if row["reason"] == reason]
+        told.append(f"{level}: {reason}" + f" ({', '.join(whose)})" * (len(whose) < len(there)))
+    return head, lines, told
 
 
 def printed(table: list[dict], shown: str, markdown: bool = False) -> str:
