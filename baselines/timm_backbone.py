@@ -111,7 +111,12 @@ def timm_backbone(config: BackboneConfig, frame: int = SIDE, trained: bool = Tru
         if not torch.equal(value, drawn[name]):
             raise UserError(f"{path}: no weights of {config.name} (it lacks {name})")
     net.pretrained_cfg.pop("state_dict", None)  # another copy of the weights
-    return _tried(TimmBackbone(net), config.name, frame)
+    backbone = _tried(TimmBackbone(net), config.name, frame)
+    parameters = list(backbone.parameters())
+    gradients = torch.autograd.grad(backbone(torch.zeros(1, 1, frame, frame)).sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients):  # of what comes after the maps there is nothing to train
+        parameter.requires_grad_(gradient is not None)
+    return backbone
 
 
 def _tried(backbone: TimmBackbone, name: str, frame: int) -> TimmBackbone:

@@ -22,7 +22,7 @@ from tests.tools.tiny import TINY
 timm = pytest.importorskip("timm")
 NAMES = ("test_resnet", "test_vit")
 # maps in NHWC; weights of two dimensions that start as ones
-MAPPED = (*NAMES, "test_mambaout", "test_nfnet")
+MAPPED = (*NAMES, "test_mambaout", "test_nfnet", "test_convnext")
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,15 @@ def test_published_weights_come_from_the_cache(tmp_path, monkeypatch):
     save_file(state, home / "snapshots" / "abc" / "model.safetensors")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert torch.equal(timm_backbone(BackboneConfig("test_resnet")).net.conv1[0].weight, state["conv1.0.weight"])
+
+
+def test_what_comes_after_the_maps_is_not_trained():
+    """Several ranks wait for the gradient of whatever is."""
+    backbone = timm_backbone(of("test_convnext"))
+    still = {name for name, p in backbone.named_parameters() if not p.requires_grad}
+    assert still == {"net.head.norm.weight", "net.head.norm.bias"}
+    backbone.train()(torch.rand(2, 1, 64, 64)).sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in backbone.parameters())
 
 
 class Harmful:
