@@ -13,6 +13,8 @@ from bench.config import presets
 from bench.run.job import changed, code
 from bench.store.results import COLUMNS, KEY, read, upsert
 from sslm_core.checkpoint import load, save
+from sslm_core.downstream import DownstreamConfig
+from sslm_core.settings import restored
 from tests.tools.tiny import TINY
 
 
@@ -208,6 +210,16 @@ def test_a_field_that_comes_later_with_a_default_changes_no_digest():
     assert code(changed(now)) != code(changed(dataclasses.replace(now, epochs=old.epochs + 1)))
     whole = [code(changed(preset.sslm)) for preset in presets.PRESETS.values()]
     assert len(set(whole)) == len(whole)
+
+
+def test_settings_stored_before_a_field_came_have_its_default():
+    settings = dataclasses.asdict(presets.CPU.sslm)
+    del settings["backbone"], settings["downstream"]["views"]
+    found = restored(type(presets.CPU.sslm), settings)
+    assert found.backbone == presets.CPU.sslm.backbone and found.downstream.views == DownstreamConfig().views
+    del settings["encoder"]
+    with pytest.raises(KeyError, match="encoder"):  # it has no default
+        restored(type(presets.CPU.sslm), settings)
 
 
 def test_files_of_earlier_versions_are_read_and_one_without_a_key_is_not(whole, tmp_path, capsys):
