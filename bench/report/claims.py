@@ -32,7 +32,7 @@ class Claim:
             + (f", {d.unlearnt} did not learn" if d.unlearnt else "")
             for d in found
         )
-        return f"{self.text}: {said} ({shown})."
+        return f"Claim: {self.text}: {said} ({shown})."
 
 
 CLAIMS = (
