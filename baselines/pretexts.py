@@ -47,7 +47,8 @@ def random_weights(
 class Geometric:
     """Which rotation, shift and scale of the jigsaw's table was applied to the whole frame; cross-entropy.
 
-    Only the disc that every transform fills is shown: black corners would give the answer away.
+    Only the disc that every transform fills is shown: black corners would give the answer away. seed: as every task is
+    given; the table draws nothing.
     """
 
     def __init__(self, config: JigsawConfig, frame: int, seed: int = 0, device: torch.device | str = "cpu"):

@@ -73,12 +73,13 @@ def conv_bn_relu(
 
     In evaluation the norm is folded into the convolution.
     """
-    assert conv.bias is not None and norm.running_mean is not None and norm.running_var is not None
+    assert conv.bias is not None and norm.momentum is not None
+    assert norm.running_mean is not None and norm.running_var is not None
     weight, bias = conv.weight[part] if weight is None else weight, conv.bias[part]
     mean, var, gain, shift = norm.running_mean[part], norm.running_var[part], norm.weight[part], norm.bias[part]
     if norm.training:
         x = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=groups)
-        x = F.relu_(ranks.batch_norm(x, mean, var, gain, shift, norm.momentum or 0.0, norm.eps))
+        x = F.relu_(ranks.batch_norm(x, mean, var, gain, shift, norm.momentum, norm.eps))
         return F.max_pool2d(x, 2) if pool else x
     factor = gain * (var + norm.eps).rsqrt()
     weight, bias = weight * factor[:, None, None, None], (bias - mean) * factor + shift

@@ -74,7 +74,8 @@ def maps_of(
     plans = ((rows[a : a + block][mine(a)], a) for a in blocks)
     for _, (part, some, a) in zip(progress(blocks, "features"), store.ahead(plans)):
         gray = part.data[some]
-        if view is not None and warp is not None:
+        if view is not None:
+            assert warp is not None
             moved = view[a : a + block][mine(a)]
             gray = torch.where((moved == AS_IS)[:, None, None], gray, warp(gray, moved.clamp(min=0)))
         with autocast(store.device, dtype):
@@ -106,12 +107,12 @@ class Features:
         self.encoder, self.store, self.dtype, self.warp, self.views = encoder.eval(), store, dtype, warp, views
         self.exams = exams.to(device).repeat_interleave(views)
         self.lengths = store.lengths[self.exams]
+        transforms = 0 if warp is None else len(warp)
         moved = [
             torch.randint(
-                len(warp), (len(exams),), generator=generator(device, derive(seed, "view", v), "view"), device=device
+                transforms, (len(exams),), generator=generator(device, derive(seed, "view", v), "view"), device=device
             )
             for v in range(1, views)
-            if warp
         ]
         self.moved = (
             torch.stack([torch.full((len(exams),), AS_IS, device=device), *moved], 1).flatten() if moved else None

@@ -20,8 +20,10 @@ class Claim:
 
     def sentence(self, found: list[Difference]) -> str:
         verdicts = [d.verdict for d in found]
-        if self.denied:
-            said = "does not hold" if "better" in verdicts else "none is significantly better"
+        if self.denied and "better" in verdicts:
+            said = "does not hold"
+        elif self.denied and set(verdicts) <= {"worse", "undecided"}:
+            said = "no strategy is significantly better"
         elif len(set(verdicts)) > 1:
             said = "differs from pair to pair"
         else:

@@ -58,6 +58,11 @@ class Figure:
     by_label: bool = False  # tables show it for each label beside macro
 
     @property
+    def bounds(self) -> tuple[str, str]:
+        """The columns of its interval, where it is compared."""
+        return f"{self.column}_low", f"{self.column}_high"
+
+    @property
     def macro(self) -> str:
         """Its name where the mean over labels is meant."""
         return f"macro {self.name}" if self.by_label else self.name

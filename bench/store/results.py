@@ -16,14 +16,13 @@ from ..config.options import check_writable
 from ..stats.figures import FIGURES, HEADLINE
 
 KEY = ("dataset", "digest", "preset", "protocol", "method", "variant", "plane", "label", "seed", "device")
-BOUNDS = tuple(f"{figure.column}_{end}" for figure in HEADLINE for end in ("low", "high"))
 SKILL = ("skill", "skill_low", "skill_high")
 COSTS = ("train_flops", "exams_per_s", "flops_per_exam", "parameters", "trainable", "peak_mb")
 COLUMNS = (
     *KEY,
     *("fit_exams", "tune_exams", "reported_exams", "positives", "minority"),
     *(figure.column for figure in FIGURES),
-    *BOUNDS,
+    *(bound for figure in HEADLINE for bound in figure.bounds),
     *SKILL,
     *("pretext_accuracy", "pretext_classes", "epoch", "train_seconds", *COSTS),
     *("machine", "torch", "commit", "reason"),

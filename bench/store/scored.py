@@ -107,7 +107,7 @@ class Scored:
             why = [v for k, v in reasons[label].items() if not k.startswith("threshold")]
             for figure in HEADLINE:
                 e = intervals.interval(drawn[figure][:, :, i], behind[figure][i], hidden[figure][i])
-                row |= {f"{figure.column}_low": e.low, f"{figure.column}_high": e.high}
+                row |= dict(zip(figure.bounds, (e.low, e.high)))
                 if e.why and math.isnan(e.low):
                     why.append(f"no interval of {figure.name}: {e.why}")
             if label == MACRO:

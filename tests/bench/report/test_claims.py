@@ -36,3 +36,10 @@ def test_few_seeds_and_missing_methods(tmp_path):
     (only,) = said(tmp_path, {"sslm": 1.0, "random": 0.2, "imagenet": 0.5}, seeds=(0, 1))
     assert ": too few seeds (sslm less random: macro AUC" in only
     assert said(tmp_path / "none", {"imagenet": 1.0, "supervised": 0.5}) == []
+
+
+def test_a_claim_that_no_verdict_speaks_of_is_not_confirmed(tmp_path):
+    (few,) = said(tmp_path / "few", {"sslm": 1.0, "sslm-weighted": 1.0}, seeds=(0, 1))
+    assert "against imbalance: too few seeds (sslm-weighted less sslm" in few
+    (judged,) = said(tmp_path / "judged", {"sslm": 1.0, "sslm-weighted": 1.0})
+    assert "against imbalance: no strategy is significantly better (" in judged
