@@ -1,5 +1,6 @@
 """The paper's claims, put to the test on the methods at hand: a line for each."""
 
+import math
 from dataclasses import dataclass
 
 from sslm_core.exams import MACRO
@@ -58,12 +59,13 @@ CLAIMS = (
 
 
 def claims(draws: dict[str, Draws]) -> list[str]:
-    """Of each claim that the methods in `draws` put to the test; verdicts after Holm over all of its and the others'
-    pairs."""
+    """A sentence on each claim that the methods in `draws` put to the test, and what its verdicts rest on."""
     tested = {claim: [pair for pair in claim.pairs if set(pair) <= set(draws)] for claim in CLAIMS}
     found = compared(draws, [(*pair, claim.figure, MACRO) for claim, pairs in tested.items() for pair in pairs])
     sentences, rest = [], iter(found)
     for claim, pairs in tested.items():
         if pairs:
             sentences.append(claim.sentence([next(rest) for _ in pairs]))
+    if judged := sum(math.isfinite(d.adjusted) for d in found):
+        sentences.append(f"Verdicts on the claims: after Holm over their own {judged} comparisons.")
     return sentences

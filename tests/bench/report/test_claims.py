@@ -12,9 +12,12 @@ def said(out, gains: dict[str, float], seeds=range(5)) -> list[str]:
 
 
 def test_a_claim_holds_where_its_difference_is_better(tmp_path):
-    frozen, tuned = said(tmp_path, {"sslm-probe": 1.5, "random-probe": 0.4, "sslm-finetuned": 0.5, "supervised": 1.6})
+    frozen, tuned, holm = said(
+        tmp_path, {"sslm-probe": 1.5, "random-probe": 0.4, "sslm-finetuned": 0.5, "supervised": 1.6}
+    )
     assert "at random weights: holds (sslm-probe less random-probe: macro AUC +" in frozen
     assert "from scratch: does not hold (sslm-finetuned less supervised: macro AUC -" in tuned
+    assert holm == "Verdicts on the claims: after Holm over their own 2 comparisons."
 
 
 def test_pairs_that_differ_are_each_told(tmp_path):
@@ -26,10 +29,10 @@ def test_pairs_that_differ_are_each_told(tmp_path):
         "sslm-weighted": 1.8,
         "sslm-focal": 0.5,
     }
-    frozen, strategies = said(tmp_path, gains)
+    frozen, strategies, holm = said(tmp_path, gains)
     assert "differs from pair to pair (sslm less random: macro AUC" in frozen and "]: better)." in frozen
     assert "strategy against imbalance: does not hold (sslm-weighted less sslm: minority recall +" in strategies
-    assert "sslm-focal less sslm" in strategies
+    assert "sslm-focal less sslm" in strategies and "their own 4 comparisons" in holm
 
 
 def test_few_seeds_and_missing_methods(tmp_path):
@@ -41,5 +44,5 @@ def test_few_seeds_and_missing_methods(tmp_path):
 def test_a_claim_that_no_verdict_speaks_of_is_not_confirmed(tmp_path):
     (few,) = said(tmp_path / "few", {"sslm": 1.0, "sslm-weighted": 1.0}, seeds=(0, 1))
     assert "against imbalance: too few seeds (sslm-weighted less sslm" in few
-    (judged,) = said(tmp_path / "judged", {"sslm": 1.0, "sslm-weighted": 1.0})
+    judged, _ = said(tmp_path / "judged", {"sslm": 1.0, "sslm-weighted": 1.0})
     assert "against imbalance: no strategy is significantly better (" in judged
