@@ -1,7 +1,4 @@
-"""How processes end: Ctrl-C is one line and exit code 130 whenever it comes, and no child outlives its parent.
-
-Imports little, so that Ctrl-C is answered from the first moments on.
-"""
+"""How processes end: Ctrl-C is one line and exit code 130 whenever it comes, and no child outlives its parent."""
 
 import _thread
 import contextlib
@@ -22,8 +19,8 @@ _telling = _thread.allocate_lock()
 
 
 def answered(work: Callable[[], int]) -> int:
-    """work() as all that this process does, Ctrl-C answered from now until its end. After it has ended, Ctrl-C changes
-    nothing any more."""
+    """work() as all that this process does, Ctrl-C answered from now until its end; one that was held back since the
+    start is answered too. After it has ended, Ctrl-C changes nothing any more."""
     # the tracker of semaphores outlives this process, takes these options over, and would tell of what it cleans up
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     # an interrupt may come where Python or an extension being imported can only print it
@@ -31,6 +28,7 @@ def answered(work: Callable[[], int]) -> int:
     try:
         try:
             signal.signal(signal.SIGINT, _interrupt)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             code = work()
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from baselines.timm_backbone import FOLDER, timm_backbone
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config.presets import SMOKE
 from bench.config.variants import varied
 from bench.run import methods

@@ -107,7 +107,7 @@ def test_bad_input_is_one_line_that_names_the_file(fresh_exams, damage):
 
 
 def test_bad_input_exits_with_two(fresh_exams, capsys):
-    from bench.__main__ import main
+    from bench.cli.main import main
 
     truncated(fresh_exams)
     assert main(["run", "--data", str(fresh_exams)]) == 2
@@ -116,7 +116,7 @@ def test_bad_input_exits_with_two(fresh_exams, capsys):
 
 
 def test_too_few_exams_to_split(fresh_exams, capsys):
-    from bench.__main__ import main
+    from bench.cli.main import main
 
     two_exams(fresh_exams)
     assert main(["run", "--data", str(fresh_exams)]) == 2

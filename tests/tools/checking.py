@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from bench.__main__ import main
 from bench.check import speed
+from bench.cli.main import main
 from bench.config import presets
 from bench.run import sweep
 from bench.store import results

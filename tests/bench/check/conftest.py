@@ -1,7 +1,7 @@
 import pytest
 
-from bench.__main__ import main
 from bench.cli import check as verb
+from bench.cli.main import main
 from bench.config import presets
 from tests.tools.checking import TINY, empty, in_this_process
 

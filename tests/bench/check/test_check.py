@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from bench.__main__ import main
 from bench.check import speed
 from bench.cli import check as verb
+from bench.cli.main import main
 from bench.machine import ROOT
 from bench.run import probe
 from bench.store import results

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
 from bench.cli import gpu
+from bench.cli.main import main
 from bench.machine import ROOT
 
 

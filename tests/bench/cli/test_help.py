@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import EXAMPLES, FIRST, VERBS, main
+from bench.cli.main import EXAMPLES, FIRST, VERBS, main
 from bench.config.options import listed
 from bench.config.presets import preset
 from bench.study.studies import STUDIES
@@ -50,7 +50,7 @@ def test_the_installed_command_is_the_same():
     ],
 )
 def test_verbs_on_stored_figures_start_fast(start, without):
-    code = f"import sys; from bench.__main__ import main\ntry: {start}\nexcept SystemExit: pass\n"
+    code = f"import sys; from bench.cli.main import main\ntry: {start}\nexcept SystemExit: pass\n"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}sys.exit(str({without} & sys.modules.keys()))"], capture_output=True, text=True
     )

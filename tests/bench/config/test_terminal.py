@@ -49,7 +49,7 @@ def test_a_closed_pipe_ends_a_command_quietly(folder):
 
 
 def test_another_system_is_named():
-    code = "import sys; sys.modules['fcntl'] = None; from bench.__main__ import main; sys.exit(main(['results']))"
+    code = "import sys; sys.modules['fcntl'] = None; from bench.cli.main import main; sys.exit(main(['results']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (
         done.returncode == 2

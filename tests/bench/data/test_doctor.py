@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.data.dataset import open_dataset
 from bench.data.doctor import in_order
 from sslm_core.errors import UserError

@@ -13,8 +13,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from bench.__main__ import main
 from bench.cli.explain import chosen
+from bench.cli.main import main
 from bench.config import presets
 from bench.explain import maps as lookup
 from bench.stats import intervals, pointing

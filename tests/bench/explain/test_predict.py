@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config import presets
 from bench.stats import metrics
 from bench.store.records import read_scores

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc
 
-from bench.__main__ import main
 from bench.cli import report
+from bench.cli.main import main
 from bench.config import presets
 from bench.phantom import folder
 from bench.report import plots, plots_curves, plots_methods, repeat, study_table, table, verdict

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config import presets
 from bench.run.flops import planned
 from bench.store import columns

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config import presets
 from bench.data.dataset import open_dataset
 from bench.run import sweep

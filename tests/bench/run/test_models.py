@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config import presets
 from bench.run.models import stored
 from bench.store.records import read_scores

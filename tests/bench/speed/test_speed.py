@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.phantom import folder
 from bench.speed import measure as measuring
 from bench.speed.groups import USUAL, cases_of

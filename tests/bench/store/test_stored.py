@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config import presets
 from bench.run.job import changed, code
 from bench.store.results import COLUMNS, KEY, read, upsert

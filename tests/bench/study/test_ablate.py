@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config import presets
 from bench.config.presets import spelled
 from bench.data.dataset import open_dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.config import presets
 from sslm_core.exams import read_exams
 from tests.tools import scans

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.data.dataset import open_dataset
 from bench.data.importers.kneemri import by_own_range
 from sslm_core.exams import read_exams

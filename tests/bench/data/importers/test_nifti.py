@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.__main__ import main
+from bench.cli.main import main
 from sslm_core.exams import read_exams
 
 nibabel = pytest.importorskip("nibabel")
