@@ -41,10 +41,10 @@ COSTS = {
     "trainable": "trainable",
 }
 # methods without noise of training, run once: a backbone of fixed weights under the probe. The most that one of their
-# scores may differ: another instruction set of the processor moved them by .0002 and .0016 at most. A threshold is a
-# weighted mean of scores on tune, so it moves no more than they do
+# scores or thresholds may differ: other instruction sets of the processor moved scores by .0002 and .0016 at most,
+# thresholds by .00001 and .0004
 FROZEN = {"imagenet-probe": 0.002, "random-probe": 0.01}
-# what no weight enters: no rounding moves a mean or a spread of gray levels, in 0..1, by more
+# what no weight enters, in gray levels of 0..1: other instruction sets did not move it by 1e-6
 PATCHES, FRAMES = ("jigsaw batch", "means of patches"), ("resampling", "spreads of frames")
 STILL = {(method, figure): limit for method, limit in FROZEN.items() for figure in ("scores", "thresholds")}
 STILL |= {PATCHES: 0.002, FRAMES: 0.002}

@@ -24,8 +24,7 @@ class ListStudies(argparse.Action):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY", help=f"{', '.join(STUDIES)}; or a file of your own, NAME.toml")
     parser.add_argument("--list", action=ListStudies, nargs=0, help="say what each study is about, and leave")
-    run.run_arguments(parser)
-    parser.set_defaults(preset="")  # the study's
+    run.run_arguments(parser, preset="", whose="the study's")
     parser.add_argument(
         "--draws",
         type=whole("--draws"),

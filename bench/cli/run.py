@@ -33,13 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-report", action="store_true", help="print and store figures, but write no report.html")
 
 
-def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """What whoever runs cells takes."""
-    parser.add_argument("--preset", default="smoke", help=f"sizes and budget: {', '.join(PRESETS)} (default smoke)")
+def run_arguments(parser: argparse.ArgumentParser, preset: str = "smoke", whose: str = "the preset's") -> None:
+    """What whoever runs cells takes. whose: defaults of what is not given, in words."""
+    parser.add_argument(
+        "--preset", default=preset, help=f"sizes and budget: {', '.join(PRESETS)} (default: {preset or whose})"
+    )
     parser.add_argument("--data", type=Path, help="a folder in MRNet's layout (default: the embedded data set)")
-    parser.add_argument("--methods", help="comma-separated (default: the preset's)")
-    parser.add_argument("--planes", help="comma-separated (default: the preset's)")
-    parser.add_argument("--seeds", help="comma-separated numbers (default: the preset's)")
+    parser.add_argument("--methods", help=f"comma-separated (default: {whose})")
+    parser.add_argument("--planes", help=f"comma-separated (default: {whose})")
+    parser.add_argument("--seeds", help=f"comma-separated numbers (default: {whose})")
     parser.add_argument(
         "--protocol",
         default=PROTOCOLS[0],
