@@ -5,7 +5,7 @@ import platform
 import torch
 
 from sslm_core import ranks
-from sslm_core.memory import keep_pages
+from sslm_core.memory import keep_pages, start_peak
 
 from ..config.presets import Preset
 from ..machine import commit, cores, processor
@@ -13,8 +13,8 @@ from ..machine import commit, cores, processor
 
 def prepare(chosen: Preset, device: str) -> None:
     """What a cell's scores and memory figure may depend on in this process."""
+    start_peak(torch.device(device))
     if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
         pin_kernels()
     else:
         keep_pages()

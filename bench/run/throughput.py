@@ -1,6 +1,5 @@
 """How fast and how costly: exams per second from frames to scores, FLOPs, parameters, peak memory."""
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import torch
 from sslm_core.clips import ClipConfig
 from sslm_core.downstream import ClipModel, DownstreamConfig, scores_of
 from sslm_core.frames import FrameStore
+from sslm_core.memory import peak_megabytes
 
 from .flops import flops
 
@@ -30,13 +30,6 @@ def median_seconds(work: Callable[[], object], device: torch.device) -> float:
         synchronise(device)
         times.append(time.perf_counter() - began)
     return statistics.median(times)
-
-
-def peak_megabytes(device: torch.device) -> float:
-    """Most memory held so far: of the GPU where there is one, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def prediction(model: ClipModel, store: FrameStore, clip: ClipConfig, config: DownstreamConfig) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """What a case of the speed suite is, the exams that cases share, and the memory that a call takes."""
 
-import contextlib
-import ctypes
 import functools
 import gc
 from collections.abc import Callable
@@ -12,6 +10,7 @@ import torch
 
 from sslm_core.exams import ExamSet, read_split
 from sslm_core.frames import FrameStore, load_frames
+from sslm_core.memory import megabytes, peak_megabytes, start_peak
 from sslm_core.pretext import fast_dtype
 
 from ..run.throughput import synchronise
@@ -70,23 +69,12 @@ def peak_of(work: Callable[[], object], device: torch.device) -> float | None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        synchronise(device)
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, so that its use counts again
+    start_peak(device)
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
-        held = _status("VmRSS")
-        work()
-        return max(0.0, _status("VmHWM") - held)
+        before = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else megabytes("VmRSS")
     except OSError:
         work()
         return None
-
-
-def _status(name: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
+    work()
+    synchronise(device)
+    return max(0.0, peak_megabytes(device) - before)
