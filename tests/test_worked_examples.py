@@ -50,7 +50,7 @@ def grown(exams_folder, tmp_path_factory) -> tuple[Path, str]:
         load, entry = lines.splitlines(keepends=True)
         put(methods, "import torch\n", load)
         put(methods, opening, after=entry)
-    _, (function, entry) = section("CONTRIBUTING.md", "Add a figure")
+    _, (function, entry) = section("CONTRIBUTING.md", "Add a metric")
     put(figures, "# In the order of results.csv", f"{function}\n\n")
     put(figures, "FIGURES = (\n", after=entry)
     words = ["run", "--preset", "smoke", "--data", str(exams_folder), "--methods", "sslm,edges,rotation"]

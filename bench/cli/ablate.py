@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws",
         type=whole("--draws"),
-        help="of the labelled exams, at levels that draw more than once (default: the study's)",
+        help="random subsets of labelled exams, at levels that draw more than one (default: the study's)",
     )
     parser.add_argument(
         "--shard", metavar="I/N", default="", help="run every N-th cell, from the I-th on: for job arrays on one --out"

@@ -30,8 +30,8 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
         "--of",
         metavar="WORDS",
         default="",
-        help="which runs, where several data sets, presets, protocols or devices are stored: some of their names, "
-        "comma-separated",
+        help="where runs of several data sets, presets, protocols or devices are stored: names that pick one, "
+        "comma-separated, e.g. phantom,cpu",
     )
     parser.add_argument(
         "--ensemble", default=next(iter(ENSEMBLES)), choices=tuple(ENSEMBLES), help="how planes are joined"

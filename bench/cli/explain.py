@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="+",
         metavar="RUN|EXAM",
-        help="folders of runs, or folders that hold some (of variants those that are named themselves); and exams: "
-        "ids of reported ones, or volume files",
+        help="RUN: the folder of a run, or one that holds several (runs of a variant only where their own folder is "
+        "named). EXAM: the id of a reported exam, or a volume file",
     )
     parser.add_argument(
         "--score",

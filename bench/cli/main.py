@@ -15,11 +15,11 @@ from sslm_core.errors import UserError, memory_full, one_of, printable
 FIRST = """\
 Self-supervised learning on MR exams, compared. What people do first:
 
-  compare methods on the embedded data     python -m bench run --preset smoke
+  see that everything runs (2 minutes)     python -m bench run --preset smoke
+  compare methods on the embedded data     python -m bench run --preset cpu
   check data of their own                  python -m bench doctor DATA
   compare methods on data of their own     python -m bench run --preset cpu --data DATA
   see which differences are significant    python -m bench compare sslm-probe supervised
-  see how long a study would take          python -m bench ablate labels --dry-run
   score a new exam                         python -m bench predict RUN EXAM.npy
 
 `python -m bench --help` lists all verbs, `python -m bench VERB --help` the options of one."""

@@ -12,12 +12,12 @@ from ..phantom.likeness import likeness_table, sheet
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder to make, in MRNet's layout")
-    parser.add_argument("--train", type=whole("--train"), default=1130, metavar="N")
-    parser.add_argument("--valid", type=whole("--valid"), default=120, metavar="N")
+    parser.add_argument("--train", type=whole("--train"), default=1130, metavar="N", help="exams (default %(default)s)")
+    parser.add_argument("--valid", type=whole("--valid"), default=120, metavar="N", help="exams (default %(default)s)")
     parser.add_argument(
         "--size", type=whole("--size", 16), default=256, help="of a frame, pixels (default %(default)s)"
     )
-    parser.add_argument("--seed", type=whole("--seed", 0), default=0)
+    parser.add_argument("--seed", type=whole("--seed", 0), default=0, help="of the exams (default %(default)s)")
     parser.add_argument("--no-masks", dest="masks", action="store_false", help="leave the lesion masks out")
     parser.add_argument("--workers", type=whole("--workers"), help="processes (default: one per core)")
     parser.add_argument("--compare", action="store_true", help="print MRNet's image statistics beside the phantom's")

@@ -30,7 +30,7 @@ class Claim:
         else:
             said = {"better": "holds", "worse": "does not hold"}.get(verdicts[0], verdicts[0])
         shown = "; ".join(
-            f"{d.first} less {d.second}: "
+            f"{d.first} minus {d.second}: "
             + phrase(self.figure.macro, d.estimate, d.verdict if len(found) > 1 else "")
             + (f", {d.unlearnt} did not learn" if d.unlearnt else "")
             for d in found

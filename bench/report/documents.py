@@ -51,7 +51,7 @@ def documents(root: Path) -> dict[Path, str]:
     before, _, rest = (root / "README.md").read_text().partition(FROM)
     after = rest.partition(TO)[2]
     results = table((root / "docs" / "results.md").read_text())
-    star = "\\* did not learn: its skill on tune includes zero."
+    star = "\\* did not learn: the 95 % interval of its skill (explained below) includes zero."
     readme = f"{before}{FROM}\n{results}\n\n{star}\n{TO}{after}"
     return {root / "README.md": readme, root / "docs" / "columns.md": page()}
 

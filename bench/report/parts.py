@@ -59,7 +59,7 @@ def differences(found: list[Difference], save: Save) -> list[page.Part]:
         save(
             f"forest-{figure.column.replace('_', '-')}",
             plots_methods.forest([d for d in found if d.figure is figure], figure.macro),
-            f"SSLM less each other method in {figure.macro}, paired over the same exams, 95 % interval; "
+            f"SSLM minus each other method in {figure.macro}, paired over the same exams, 95 % interval; "
             "verdicts after Holm.",
         )
         for figure in HEADLINE

@@ -37,7 +37,7 @@ def forest(found: list[Difference], title: str):
             ax.plot([e.low, e.high], [row, row], color=colour, lw=1.8)
             ax.plot(e.value, row, marker, color=colour, ms=6)
         ax.text(1.02, row, said(d, found), transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
-    ax.set_xlabel(literal(f"{found[0].first} less the other"), fontsize=9)
+    ax.set_xlabel(literal(f"{found[0].first} minus the other"), fontsize=9)
     ax.set_title(title, fontsize=10)
     return figure
 
