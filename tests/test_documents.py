@@ -52,3 +52,11 @@ def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)|src=\"([^\"]+)\"", text):
         name = "".join(target)
         assert name.startswith("http") or (page.parent / name).exists(), name
+
+
+def test_the_readme_repeats_figures_of_docs():
+    """Its reading of the results: every decimal stands on the page of results or of claims."""
+    reading = (ROOT / "README.md").read_text().partition("<!-- end of results -->")[2].partition("\n## ")[0]
+    source = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("results", "claims"))
+    figures = re.findall(r"(?<!\w)\.\d{3}\b", reading)
+    assert len(figures) > 20 and set(figures) <= set(re.findall(r"(?<!\w)\.\d{3}\b", source))
