@@ -1,5 +1,6 @@
 """`python -m bench` and the command `sslm-bench`: `cli.main.main` as a process of its own."""
 
+import os
 import signal
 import sys
 
@@ -7,8 +8,6 @@ import sys
 def console() -> int:
     # an import that Ctrl-C breaks would print a traceback; `answered` lets it in
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    import os
-
     from .cli.interrupt import answered
     from .cli.main import LAUNCHED, main
 

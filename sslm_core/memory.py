@@ -23,15 +23,19 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def start_peak(device: torch.device) -> None:
-    """From now on peak_megabytes() counts: on a GPU and on Linux; elsewhere it counts from the start of the process."""
+def start_peak(device: torch.device) -> bool:
+    """From now on peak_megabytes() counts: on a GPU, and where Linux allows it. Else False: it counts from the start of
+    the process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return
+        return True
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, so that its use counts again
-    with contextlib.suppress(OSError):
+    try:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
+    except OSError:
+        return False
+    return True
 
 
 def peak_megabytes(device: torch.device) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sslm_core.exams import MACRO, ExamSet
 
-from ..report.differences import phrase
+from ..report.differences import NO_VERDICT, phrase
 from ..report.table import REFERENCE
 from ..stats import intervals, pointing
 from ..store import explanations
@@ -41,6 +41,7 @@ class Comparison:
 
     def __init__(self):
         self.draws: dict[tuple, list] = {}  # (group of runs, plane, method, figure) -> macro draws [1 + R] of each seed
+        self.losses: dict[tuple, list] = {}  # (group of runs, plane, method) -> tune losses [2, E] of each seed
         self.exams: dict[tuple, int] = {}  # (group of runs, plane) -> exams of the label that has the fewest
 
     def add(self, record: dict, exams: ExamSet, result: dict) -> None:
@@ -50,6 +51,8 @@ class Comparison:
         for figure in pointing.FIGURES:
             draws = intervals.mean_draws(explanations.values(result, exams.labels, figure), resamples)[:, -1]
             self.draws.setdefault((group, record["plane"], record["method"], figure), []).append(draws)
+        losses = [record["tune_losses"][of] for of in ("model", "constant")]
+        self.losses.setdefault((group, record["plane"], record["method"]), []).append(losses)
         self.exams[group, record["plane"]] = result["figures"][MACRO]["pointed_exams"]
 
     def lines(self) -> list[str]:
@@ -59,16 +62,19 @@ class Comparison:
             intervals.paired(np.stack(self.draws[mine], 1), np.stack(self.draws[other], 1), self.exams[mine[:2]])
             for other, mine in pairs
         ]
+        learnt = {key: intervals.skill(*np.mean(losses, 0)).learnt for key, losses in self.losses.items()}
+        unlearnt = [" and ".join(key[2] for key in (mine, other) if not learnt[key[:3]]) for other, mine in pairs]
+        ps = [math.nan if names else e.p for names, e in zip(unlearnt, found)]
         told: dict[tuple, list[str]] = {}
-        for (other, _), e, p in zip(pairs, found, intervals.holm([e.p for e in found])):
-            verdict = intervals.verdict(e, p)
+        for (other, _), e, names, p in zip(pairs, found, unlearnt, intervals.holm(ps)):
+            verdict = NO_VERDICT if names else intervals.verdict(e, p)
             text = phrase(other[3], e, "" if verdict == intervals.FEW_SEEDS else verdict, DIGITS[other[3]])
-            told.setdefault(other[:3], []).append(text)
+            told.setdefault(other[:3], []).append(text + (f", {names} did not learn" if names else ""))
         lines = [
             f"{REFERENCE} against {method}, {plane}, macro: {'; '.join(parts)}."
             for (_, plane, method), parts in told.items()
         ]
-        judged = sum(math.isfinite(e.p) for e in found)
+        judged = sum(map(math.isfinite, ps))
         below = [f"Verdicts: on the methods, after Holm over {judged} comparisons."] if judged else []
         if any(e.over == intervals.MODELS for e in found):
             below.append(f"Too few seeds for a verdict where a method has fewer than {intervals.MIN_SEEDS}.")

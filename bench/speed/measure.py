@@ -69,12 +69,10 @@ def peak_of(work: Callable[[], object], device: torch.device) -> float | None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    start_peak(device)
-    try:
-        before = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else megabytes("VmRSS")
-    except OSError:
+    if not start_peak(device):
         work()
         return None
+    before = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else megabytes("VmRSS")
     work()
     synchronise(device)
     return max(0.0, peak_megabytes(device) - before)

@@ -1,4 +1,4 @@
-"""Grad-CAM and occlusion where the answer is known; figures of maps on maps made by hand; the verb from end to end."""
+"""The verb from end to end: pictures, scores against lesions, comparisons."""
 
 import argparse
 import csv
@@ -9,192 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.nn as nn
-import torch.nn.functional as F
 
 from bench.cli.explain import chosen
 from bench.cli.main import main
 from bench.config import presets
-from bench.explain import maps as lookup
+from bench.explain.comparing import Comparison
+from bench.run.models import record_of, reported
 from bench.stats import intervals, pointing
-from sslm_core.clips import ClipConfig
-from sslm_core.downstream import ClipModel, DownstreamConfig
-from sslm_core.encoder import Encoder, EncoderConfig, frozen
-from sslm_core.errors import UserError
-from sslm_core.explain import Explained, enlarged, gradcam, layer_of, occlusion, shuffled
-from sslm_core.frames import store_of
-from sslm_core.heads import ConvLSTMHead, LinearProbe, LSTMHead, MaxOverFrames
 from tests.tools.tiny import TINY
 
-CLIP, DOWN = ClipConfig(frames=6, edge=1), DownstreamConfig(clips=3)
 
-
-class Halves(nn.Module):
-    """What is brighter than gray, and what is darker, on a grid of 8 pixels."""
-
-    def forward(self, x):
-        return F.avg_pool2d(torch.cat([F.relu(x), F.relu(-x)], 1), 8)
-
-
-class Flat(nn.Module):
-    """No map at all."""
-
-    def forward(self, x):
-        return x.mean((2, 3), keepdim=True).expand(-1, 2, -1, -1)
-
-
-def volume(frames: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (frames, 32, 32)).astype(np.uint8)
-
-
-def spot() -> np.ndarray:
-    """Dark gray, but for a bright spot in frame 2 at cell (1, 3) of 4 x 4."""
-    frames = np.full((6, 32, 32), 120, np.uint8)
-    frames[2, 10:14, 26:30] = 255
-    return frames
-
-
-def reader(head: type = LinearProbe) -> ClipModel:
-    """Label 0 is what is bright, label 1 what is dark."""
-    model = ClipModel(Halves(), head(2, 1, 2))
-    with torch.no_grad():
-        model.head.weight.copy_(torch.eye(2)), model.head.bias.zero_()
-    return model
-
-
-def network(head: type = ConvLSTMHead) -> ClipModel:
-    torch.manual_seed(3)
-    config = EncoderConfig(4, 8, (8, 8), positions=4)
-    return ClipModel(frozen(Encoder(config)), head(config.channels, 4, 2))
-
-
-@pytest.mark.parametrize("head", [LinearProbe, MaxOverFrames])
-def test_the_one_place_that_speaks_for_a_label_has_all_the_evidence(head):
-    found = next(gradcam(reader(head), store_of([spot()], 32), torch.tensor([0]), CLIP, DOWN, 0))
-    assert found.evidence.shape == (2, 6, 4, 4) and found.seen.all()
-    assert found.evidence[0].nonzero().tolist() == [[2, 1, 3]] and found.shares()[0].tolist() == [0, 0, 1, 0, 0, 0]
-    maps = found.maps(32, 32)
-    assert maps.shape == (2, 6, 32, 32) and maps.dtype == torch.float32
-    where = (maps[0] == maps[0].max()).nonzero()
-    assert (
-        set(where[:, 0].tolist()) == {2}
-        and (where[:, 1:].float().mean(0) - torch.tensor([11.5, 27.5])).abs().max() <= 0.5
-    )
-
-
-def test_occlusion_finds_the_place_too():
-    found = next(occlusion(reader(), store_of([spot()], 32), torch.tensor([0]), CLIP, DOWN, 0, grid=4))
-    assert found.evidence[0].argmax() == 2 * 16 + 1 * 4 + 3
-    bright = 16 * (255 / 127.5 - 1) / 32**2 / 6  # the mean over places and frames that the spot makes
-    assert found.evidence[0].max() == pytest.approx(bright, abs=1e-3) and found.scores.shape == (2,)
-
-
-@pytest.mark.parametrize("layer", ["convlstm", "encoder"])
-def test_several_exams_at_once_are_explained_as_one_by_one(layer):
-    store = store_of([volume(t, t) for t in (4, 11, 7)], 32)
-    together = list(gradcam(network(), store, torch.arange(3), CLIP, DOWN, 5, layer))
-    for e, found in enumerate(together):
-        alone = next(gradcam(network(), store, torch.tensor([e]), CLIP, DOWN, 5, layer))
-        assert torch.allclose(found.evidence, alone.evidence, atol=1e-6) and torch.allclose(
-            found.scores, alone.scores, atol=1e-6
-        )
-        assert (found.seen == alone.seen).all() and len(found.seen) == (4, 11, 7)[e]
-        assert not found.evidence[:, ~found.seen].any() and found.evidence.max() > 0
-
-
-def test_a_model_is_as_it_was_after_it_was_explained():
-    model, store = network(), store_of([volume(5, 0)], 32)
-    model.head.second.requires_grad_(False)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
-    list(gradcam(model, store, torch.tensor([0]), CLIP, DOWN, 0)), shuffled(model, 0)
-    next(occlusion(model, store, torch.tensor([0]), CLIP, DOWN, 0, grid=2))
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert {name: p.requires_grad for name, p in model.named_parameters()} == wanted
-    assert all(p.grad is None for p in model.parameters()) and torch.is_grad_enabled()
-    assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_layers():
-    model = network()
-    assert layer_of(model, 32) is layer_of(model, 32, "convlstm") is model.head.first
-    assert layer_of(model, 32, "encoder") is model.backbone
-    small = ClipModel(nn.Sequential(nn.Conv2d(1, 3, 3, stride=8), nn.AdaptiveMaxPool2d(1)), MaxOverFrames(3, 1, 2))
-    assert layer_of(small, 32) is small.backbone[0]
-    store = store_of([volume(5, 0)], 32)
-    assert next(gradcam(small, store, torch.tensor([0]), CLIP, DOWN, 0)).evidence.shape == (2, 5, 4, 4)
-    assert next(gradcam(network(LSTMHead), store, torch.tensor([0]), CLIP, DOWN, 0)).evidence.shape == (2, 5, 2, 2)
-    with pytest.raises(UserError, match="convlstm.*MaxOverFrames"):
-        layer_of(small, 32, "convlstm")
-    with pytest.raises(UserError, match="Flat: no layer has maps"):
-        layer_of(ClipModel(Flat(), LinearProbe(2, 1, 2)), 32)
-
-
-def test_shuffled_weights_are_the_same_numbers_elsewhere():
-    model = network()
-    other = shuffled(model, 0)
-    for of in (lambda m: next(p for p in m.backbone.parameters() if p.ndim == 4), lambda m: m.head.first.inputs.weight):
-        a, b = of(model), of(other)
-        assert not torch.equal(a, b) and torch.equal(a.flatten().sort().values, b.flatten().sort().values)
-
-
-# --- figures ---------------------------------------------------------------------------------------------------------
-def lesion() -> torch.Tensor:
-    """Frames 1 and 2 of 3, the pixel (10, 10) of 27 x 27: within reach is one more pixel."""
-    mask = torch.zeros(3, 27, 27, dtype=torch.bool)
-    mask[1:, 10, 10] = True
-    return mask
-
-
-def test_figures_of_maps():
-    maps = torch.zeros(4, 3, 27, 27)
-    # both within reach, 3 of 8 inside, the wrong frame first
-    maps[0, 1, 10, 10], maps[0, 2, 11, 9], maps[0, 0, 0, 0] = 3, 1, 4
-    maps[1, 1, 10, 12], maps[1, 2, 9, 9], maps[1, 2, 0, 0] = 5, 1, 1  # frame 1 beside it, frame 2 half; frame 1 first
-    maps[2, 2, 10, 10] = 1  # frame 1 is the same everywhere: 9 of its 729 places are within reach
-    found = lookup.figures(maps, lesion())
-    assert found["pointing"].tolist() == pytest.approx([1, 0.25, (1 + 9 / 729) / 2, 9 / 729])
-    assert found["energy"].tolist() == pytest.approx([3 / 8, 0, 1, 2 / (3 * 729)])
-    assert found["retrieval"].tolist() == pytest.approx([0, 1, 1, 2 / 3])
-
-
-def test_the_middle_and_random_maps():
-    middle = lookup.centre(3, 27, 27)
-    assert middle.argmax() == 1 * 729 + 13 * 27 + 13 and middle.max() == 1
-    maps = lookup.random_maps((3, 4, 4), 32, 32, 0)
-    assert maps.shape == (lookup.DRAWS, 3, 32, 32) and torch.equal(maps, lookup.random_maps((3, 4, 4), 32, 32, 0))
-
-
-def test_enlarged_maps_are_largest_in_the_middle_of_a_cell():
-    corner = torch.zeros(1, 2, 2)
-    corner[0, 0, 0] = 1
-    big = enlarged(corner, 8, 8)[0]
-    assert (big == big.max()).nonzero().float().mean(0).tolist() == [1.5, 1.5] and big[0, 0] < big.max()
-
-
-def test_rank_correlation():
-    assert lookup.rank_correlation(np.array([1, 5, 9]), np.array([0, 1, 7])) == pytest.approx(1)
-    assert lookup.rank_correlation(np.array([0, 0, 1, 2]), np.array([3, 3, 2, 1])) == pytest.approx(-1)
-    assert lookup.rank_correlation(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 4])) == pytest.approx(0.8)
-    assert np.isnan(lookup.rank_correlation(np.zeros(3), np.arange(3)))
-
-
-def test_summary_counts_the_exams_that_have_a_value():
-    truth = np.array([[1, 1]] * 20 + [[0, 1]] * 20)
-    value = np.where(truth[:, :1] == 1, np.linspace(0, 0.5, 40)[:, None], np.nan) * [[1, np.nan]]
-    rows = pointing.summary(dict.fromkeys(pointing.FIGURES, value), intervals.weights(truth, 200))
-    assert rows[0]["pointed_exams"] == 20 and rows[0]["energy"] == pytest.approx(value[:20, 0].mean())
-    assert rows[0]["energy_low"] < rows[0]["energy"] < rows[0]["energy_high"]
-    assert rows[1] == {"pointed_exams": 0} and rows[2] == {"pointed_exams": 0}
-
-
-def test_explained_shares_of_nothing_are_nothing():
-    found = Explained(torch.zeros(1), torch.zeros(1, 3, 2, 2), torch.ones(3, dtype=torch.bool))
-    assert not found.shares().any() and not found.maps(8, 8).any()
-
-
-# --- the verb --------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def home(exams_folder, tmp_path_factory) -> Path:
     """A tiny comparison on data with masks: of each positive the bar that says so."""
@@ -303,6 +127,22 @@ def test_scores_against_lesions(home, capsys):
     (cell(home) / "explain.json").write_text(json.dumps(found["sslm-axial-s0-cpu"] | {"config": "another"}))
     assert explain(home, cell(home), "--score") == 0
     assert json.loads((cell(home) / "explain.json").read_text()) == found["sslm-axial-s0-cpu"]
+
+
+def test_a_method_that_did_not_learn_gets_no_verdict(home):
+    explain(home, home / "runs", "--score")
+    told = []
+    for loss in (1.0, 0.5):  # of sslm on tune; a constant predictor's is 1
+        compared = Comparison()
+        for method, lost in (("sslm", loss), ("supervised-small", 0.5)):
+            folder = cell(home, f"{method}-axial-s0-cpu")
+            record, result = record_of(folder), json.loads((folder / "explain.json").read_text())
+            losses = {"model": [lost] * 10, "constant": [1.0] * 10}
+            for _ in range(intervals.MIN_SEEDS):
+                compared.add(record | {"tune_losses": losses}, reported(folder, record, home / "exams"), result)
+        told.append("\n".join(compared.lines()))
+    assert told[0].count(": no verdict, sslm did not learn") == len(pointing.FIGURES)
+    assert "no verdict" not in told[1]
 
 
 @pytest.mark.parametrize(
