@@ -18,9 +18,10 @@ class DataConfig:
     # [LABEL:]SHARE of the label's rarer class among the fit exams; LABEL by default is that with the rarest class
     thin: str = ""
     exams: int = 0  # of train that are taken, in place of the preset's budget; 0: that
+    reported: int = 0  # exams that are reported on, likewise
 
     def __post_init__(self):
-        check(self, draw=0, exams=0)
+        check(self, draw=0, exams=0, reported=0)
         if self.labels > 1:
             raise UserError(f"labels = {self.labels:g}: expected a share, 1 or less")
         if self.thin and self.labels < 1:

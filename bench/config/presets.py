@@ -26,7 +26,7 @@ class Preset:
     made with."""
 
     name: str
-    exams: tuple[int, int | None] | None
+    exams: tuple[int | None, int | None] | None
     frame: int
     # of the data set's planes, those named here; its first where it has none of them; all if empty
     planes: tuple[str, ...]
@@ -156,10 +156,12 @@ def preset(name: str, variant: str = "") -> Preset:
         raise UserError(f"--preset {name}: {one_of(PRESETS, name)}")
     sslm, data = varied(PRESETS[name].sslm, variant)
     chosen = replace(PRESETS[name], sslm=sslm, data=data)
-    if data.exams:
-        reported = chosen.exams[1] if chosen.exams else None
-        chosen = replace(chosen, exams=(data.exams, reported), phantom=(data.exams, chosen.phantom[1]))
-    return chosen
+    asked, (train, reported) = (data.exams, data.reported), chosen.exams or (None, None)
+    return replace(
+        chosen,
+        exams=(data.exams or train, data.reported or reported) if any(asked) else chosen.exams,
+        phantom=(data.exams or chosen.phantom[0], data.reported or chosen.phantom[1]),
+    )
 
 
 def spelled(name: str, variant: str, draw: int = 0) -> str:

@@ -90,10 +90,12 @@ def open_dataset(
     """
     refuse_foreign(root)
     train, reported = read_exams(root)
-    if preset.data.exams > len(train):
-        raise UserError(
-            f"{root}: has {len(train)} train exams; give data.exams={len(train)} or less, not {preset.data.exams}"
-        )
+    asked = {"exams": (preset.data.exams, train), "reported": (preset.data.reported, reported)}
+    for field, (most, exams) in asked.items():
+        if most > len(exams):
+            raise UserError(
+                f"{root}: has {len(exams)} {exams.split} exams; give data.{field}={len(exams)} or less, not {most}"
+            )
     files = {} if known_digest else file_digests([train, reported])
     code = known_digest or digest([train, reported], files)
     notice = []
@@ -105,7 +107,7 @@ def open_dataset(
             exams = exams.subset(stratified(strata, most, SPLIT_SEED)[0])
         taken.append(exams)
     train, reported = taken
-    mend = "stratified by joint label (--set data.exams=N takes N of train)"
+    mend = "stratified by joint label (--set data.exams=N takes N of train, data.reported=N of valid)"
     text = [f"preset {preset.name} takes {' and '.join(notice)}, {mend}"] if notice else []
     if strays := [name for exams in (train, reported) for name in exams.strays]:
         text.append(f"folders without a volume, ignored: {len(strays)}, as {strays[0]}")

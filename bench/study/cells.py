@@ -53,7 +53,7 @@ def lines_of(study: Study, asked: Asked, how: Running) -> tuple[Dataset, list[Li
     no sense."""
     name = asked.preset or study.preset
     chosen = preset(name, spelled(name, asked.variant))
-    dataset = dataset_of(asked.data, replace(chosen, data=DataConfig(exams=chosen.data.exams)), asked.protocol)
+    dataset = dataset_of(asked.data, replace(chosen, data=DataConfig(exams=chosen.data.exams, reported=chosen.data.reported)), asked.protocol)
     device = device_of(asked.device)
     families = listed(asked.methods, study.methods, METHODS, "--methods")
     if any(level.methods for level in study.levels):  # one for one in the place of the study's
@@ -69,10 +69,11 @@ def lines_of(study: Study, asked: Asked, how: Running) -> tuple[Dataset, list[Li
         reasons: dict[int, str] = {}
         for draw, variant in zip(draws, variants):
             at = preset(name, variant)
-            if at.data.exams != chosen.data.exams:
-                raise UserError(
-                    f"{level.name}: data.exams is one for a whole study; give it with --set, or compare data.labels"
-                )
+            for field in ("exams", "reported"):
+                if getattr(at.data, field) != getattr(chosen.data, field):
+                    raise UserError(
+                        f"{level.name}: data.{field} is one for a whole study; give it with --set, or compare data.labels"
+                    )
             try:
                 patch_size(at.frame, at.sslm.jigsaw.grid)
                 shown[draw] = variant, at, dataset.showing(at.data)

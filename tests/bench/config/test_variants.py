@@ -79,6 +79,8 @@ def test_what_is_no_variant_is_named(text, word):
 def test_exams_in_place_of_the_budget():
     cpu, full = (presets.preset(name, "data.exams=600") for name in ("cpu", "full"))
     assert cpu.exams == cpu.phantom == (600, 160) and full.phantom == (600, 120) and full.exams == (600, None)
+    cpu, full = (presets.preset(name, "data.reported=400") for name in ("cpu", "full"))
+    assert cpu.exams == (300, 400) and cpu.phantom == (288, 400) and full.exams == (None, 400)
     assert presets.preset("cpu", "data.labels=0.5").exams == presets.CPU.exams
 
 

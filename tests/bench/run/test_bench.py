@@ -98,6 +98,8 @@ def test_more_exams_than_the_budget_on_request(exams_folder, tmp_path, capsys):
     )
     assert bench(exams_folder, tmp_path, *more, "--set", "data.exams=21") == 2
     assert "has 20 train exams; give data.exams=20 or less, not 21" in capsys.readouterr().err
+    assert bench(exams_folder, tmp_path, *more, "--set", "data.reported=11") == 2
+    assert "has 10 valid exams; give data.reported=10 or less, not 11" in capsys.readouterr().err
 
 
 def test_forced_again_gives_the_same_scores_to_the_bit(first_run, exams_folder, tmp_path):
