@@ -30,7 +30,7 @@ from ..store.scored import Scored
 from . import gates
 from .gates import IDENTICAL, Verdict
 
-NOW = 2  # seeds that a check runs
+NOW = 4  # seeds that a check runs
 KINDS = ("accuracy", "cost", "speed")
 NOISY = {"pretext accuracy": "pretext_accuracy", **{f.macro: f.column for f in HEADLINE}, "skill": "skill"}
 BOTH = "pretext accuracy"  # gated on both sides: a leak raises it
