@@ -26,7 +26,7 @@ class Preset:
     made with."""
 
     name: str
-    exams: tuple[int | None, int | None] | None
+    exams: tuple[int | None, int | None]
     frame: int
     # of the data set's planes, those named here; its first where it has none of them; all if empty
     planes: tuple[str, ...]
@@ -106,7 +106,7 @@ CPU = Preset(
 
 FULL = Preset(  # every number as published: the defaults of each part
     name="full",
-    exams=None,
+    exams=(None, None),
     phantom=(1130, 120),
     frame=256,
     planes=(),
@@ -130,7 +130,7 @@ FULL = Preset(  # every number as published: the defaults of each part
 # of `python -m bench check`: figures well above chance, and below what leaves no room for a leak to show
 CHECK = Preset(
     name="check",
-    exams=None,
+    exams=(None, None),
     phantom=(160, 160),
     embedded="marks",
     frame=64,
@@ -157,10 +157,9 @@ def preset(name: str, variant: str = "") -> Preset:
         raise UserError(f"--preset {name}: {one_of(PRESETS, name)}")
     sslm, data = varied(PRESETS[name].sslm, variant)
     chosen = replace(PRESETS[name], sslm=sslm, data=data)
-    asked, (train, reported) = (data.exams, data.reported), chosen.exams or (None, None)
     return replace(
         chosen,
-        exams=(data.exams or train, data.reported or reported) if any(asked) else chosen.exams,
+        exams=(data.exams or chosen.exams[0], data.reported or chosen.exams[1]),
         phantom=(data.exams or chosen.phantom[0], data.reported or chosen.phantom[1]),
     )
 

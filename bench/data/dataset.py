@@ -91,16 +91,16 @@ def open_dataset(
     refuse_foreign(root)
     train, reported = read_exams(root)
     asked = {"exams": (preset.data.exams, train), "reported": (preset.data.reported, reported)}
-    for field, (most, exams) in asked.items():
-        if most > len(exams):
+    for field, (count, exams) in asked.items():
+        if count > len(exams):
             raise UserError(
-                f"{root}: has {len(exams)} {exams.split} exams; give data.{field}={len(exams)} or less, not {most}"
+                f"{root}: has {len(exams)} {exams.split} exams; give data.{field}={len(exams)} or less, not {count}"
             )
     files = {} if known_digest else file_digests([train, reported])
     code = known_digest or digest([train, reported], files)
     notice = []
     taken = []
-    for exams, most in zip((train, reported), preset.exams or (None, None)):
+    for exams, most in zip((train, reported), preset.exams):
         if most and len(exams) > most:
             notice.append(f"{most} of {len(exams)} {exams.split} exams")
             strata = exams.truth if exams.held is None else np.column_stack([exams.truth, exams.held])

@@ -111,7 +111,7 @@ def planned(chosen: Preset, frames: float, exams: int = EXAMS) -> dict[str, floa
     """FLOPs of each part of training for a train set of `exams` exams with `frames` frames each: one plane, one
     seed."""
     config = chosen.sslm
-    count = min(exams, chosen.exams[0]) if chosen.exams else exams
+    count = min(exams, chosen.exams[0] or exams)
     tune = round(chosen.tune * count)
     fit, held = torch.full((count - tune,), frames), torch.full((tune,), frames)
     frame, clip, numbers = passes(chosen, LABELS)

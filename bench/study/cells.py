@@ -53,7 +53,8 @@ def lines_of(study: Study, asked: Asked, how: Running) -> tuple[Dataset, list[Li
     no sense."""
     name = asked.preset or study.preset
     chosen = preset(name, spelled(name, asked.variant))
-    dataset = dataset_of(asked.data, replace(chosen, data=DataConfig(exams=chosen.data.exams, reported=chosen.data.reported)), asked.protocol)
+    taken = DataConfig(exams=chosen.data.exams, reported=chosen.data.reported)
+    dataset = dataset_of(asked.data, replace(chosen, data=taken), asked.protocol)
     device = device_of(asked.device)
     families = listed(asked.methods, study.methods, METHODS, "--methods")
     if any(level.methods for level in study.levels):  # one for one in the place of the study's
@@ -69,10 +70,11 @@ def lines_of(study: Study, asked: Asked, how: Running) -> tuple[Dataset, list[Li
         reasons: dict[int, str] = {}
         for draw, variant in zip(draws, variants):
             at = preset(name, variant)
-            for field in ("exams", "reported"):
-                if getattr(at.data, field) != getattr(chosen.data, field):
+            for name_of in ("exams", "reported"):
+                if getattr(at.data, name_of) != getattr(chosen.data, name_of):
                     raise UserError(
-                        f"{level.name}: data.{field} is one for a whole study; give it with --set, or compare data.labels"
+                        f"{level.name}: data.{name_of} is one for a whole study; give it with --set, or compare "
+                        "data.labels"
                     )
             try:
                 patch_size(at.frame, at.sslm.jigsaw.grid)

@@ -137,7 +137,7 @@ def test_other_settings_are_run_anew(first_run, exams_folder, tmp_path, monkeypa
 def test_reported_labels_choose_nothing(exams_folder, tmp_path, monkeypatch):
     """Other reported labels: every stored choice, threshold, tune score and reported score stays, the ensemble's
     included."""
-    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=None))
+    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=(None, None)))
     turned = tmp_path / "turned"
     shutil.copytree(exams_folder, turned)
     assert bench(exams_folder, tmp_path / "as they are") == 0
@@ -206,7 +206,7 @@ def test_what_a_preset_would_cost(capsys):
 
 
 def test_cost_grows_with_the_number_of_exams():
-    some, more = (planned(replace(TINY, exams=None), 30.0, exams) for exams in (1000, 100_000))
+    some, more = (planned(replace(TINY, exams=(None, None)), 30.0, exams) for exams in (1000, 100_000))
     for (_, a), (_, b) in zip(some.items(), more.items()):
         assert 0.99 < b / a / 100 < 1.01
 

@@ -32,7 +32,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "ablations.md"
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=None))
+    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=(None, None)))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def study_run(folder, tmp_path_factory):
         example().rstrip().removesuffix("]") + ', { name = "1 %", set = "data.labels=0.01" }]\n'
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=None))
+        patch.setitem(presets.PRESETS, "tiny", replace(TINY, exams=(None, None)))
         assert ablate(out / "probe.toml", folder, out) == 0
     return out
 
