@@ -27,7 +27,7 @@ MAY = {
 
 ALSO = {
     "baselines/timm_backbone.py": {"timm", "huggingface_hub"},
-    "bench/speed/opponents.py": {"kornia", "monai"},  # what speed is measured against
+    "bench/speed/opponents.py": {"kornia", "monai", "cornucopia"},  # what speed is measured against
     "bench/data/importers/dicom.py": {"pydicom"},
     "bench/data/importers/nifti.py": {"nibabel"},
 }

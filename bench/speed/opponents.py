@@ -22,6 +22,7 @@ from sslm_core.warp import Transform, Warp, normalise, product
 PATCH, CELL = 64, 85  # of a frame of 256 pixels
 CONFIG = JigsawConfig()
 TRANSFORMS = product(CONFIG.angles, CONFIG.shifts, CONFIG.scales)
+LIBRARIES = ("kornia", "monai", "cornucopia")
 DIGESTS = {"Original": "8985502baa92", "Frugal": "0f23146227a4"}
 
 
@@ -125,7 +126,7 @@ def output_digest(data) -> str:
 
 
 class LibraryWarp:
-    """In the place of sslm_core.warp.Warp: the same transforms, sampled by kornia or MONAI as they are used, whole
+    """In the place of sslm_core.warp.Warp: the same transforms, sampled by another library as it is used, whole
     batches at a time."""
 
     def __init__(self, library: str, transforms: list[Transform], size: int):
@@ -136,6 +137,15 @@ class LibraryWarp:
             swap = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
             self.table = torch.linalg.inv(swap @ pull @ swap)[:, :2]  # (x, y) of a source pixel -> of the output
             self.sample = lambda windows, table: warp_affine(windows, table, (size, size), align_corners=True)
+        elif library == "cornucopia":
+            from cornucopia import ApplyAffineTransform
+
+            # it takes windows for channels, and flow fields made once: much faster than from the matrices
+            flows = ApplyAffineTransform(pull).make_flow((size, size))  # [2, table, h, w]
+            self.table = flows.transpose(0, 1).contiguous()
+            self.sample = lambda windows, table: ApplyAffineTransform(pull, table.transpose(0, 1), "zeros")(
+                windows[:, 0]
+            )[:, None]
         else:
             from monai.networks.layers import AffineTransform
 
@@ -145,7 +155,8 @@ class LibraryWarp:
         return len(self.table)
 
     def __call__(self, windows: torch.Tensor, index: torch.Tensor, gain: torch.Tensor, unit: bool) -> torch.Tensor:
-        moved = self.sample(windows[:, None].float(), self.table[index])[:, 0].mul_(gain[:, None, None]).clamp_(0, 255)
+        moved = self.sample(windows[:, None].float(), self.table.index_select(0, index))[:, 0]
+        moved = moved.mul_(gain[:, None, None]).clamp_(0, 255)
         return normalise(moved, in_place=True) if unit else moved
 
 

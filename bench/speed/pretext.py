@@ -20,7 +20,7 @@ from sslm_core.sslm import SSLMConfig, new_encoder
 
 from ..config.presets import CPU, FULL, SMOKE, Preset
 from .measure import PLANE, Case, Setting, exams_of, frames_of
-from .opponents import TRANSFORMS, Frugal, LibraryWarp, Original, Plain, Tabled, three_channels
+from .opponents import LIBRARIES, TRANSFORMS, Frugal, LibraryWarp, Original, Plain, Tabled, three_channels
 
 SAMPLES = 64  # that a per-sample pipeline makes in a round
 
@@ -105,7 +105,7 @@ def data_cases(setting: Setting) -> list[Case]:
         Case(group, "frugal with our sampling, 2 workers", partial(one_by_one, Tabled, 2), samples),
         *[
             Case(group, f"{name}, batch 64", partial(library, name), 64)
-            for name in ("kornia", "monai")
+            for name in LIBRARIES
             if importlib.util.find_spec(name)
         ],
         *batches,

@@ -12,6 +12,7 @@ from bench.speed.groups import USUAL, cases_of
 from bench.speed.measure import Setting
 from bench.speed.opponents import (
     DIGESTS,
+    LIBRARIES,
     PATCH,
     TRANSFORMS,
     Frugal,
@@ -60,7 +61,7 @@ def test_the_opponents_transforms_are_ours():
         assert close.mean() > 0.95, transform
 
 
-@pytest.mark.parametrize("library", ["kornia", "monai"])
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_libraries_make_our_batches(library):
     pytest.importorskip(library)
     data = torch.randint(0, 256, (4, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -143,7 +144,7 @@ def records_of(device: str, seconds: float = 1.0) -> list[dict]:
 
 @pytest.fixture
 def everything(monkeypatch):
-    """A CPU and a GPU, both with bfloat16, kornia and MONAI installed."""
+    """A CPU and a GPU, both with bfloat16, all libraries installed."""
     monkeypatch.setattr(measuring, "fast_dtype", lambda device: "bfloat16")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     return records_of("cpu") + records_of("cuda", 0.1)
@@ -153,7 +154,7 @@ def test_every_goal_finds_its_cases(everything):
     lines = goals(everything).splitlines()[2:]
     assert len(lines) == 22 and all(line.endswith(("met", "missed")) for line in lines)
     assert sum(line.endswith("no GPU timed") for line in goals(records_of("cpu")).splitlines()) == 7
-    assert "kornia, batch 64" in table(everything) and "skid-v1" in table(everything)
+    assert "cornucopia, batch 64" in table(everything) and "skid-v1" in table(everything)
 
 
 def test_verdicts(everything):
