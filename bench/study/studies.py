@@ -139,6 +139,15 @@ STUDIES = {
             ),
         ),
         Study(
+            "layer-imagenet",
+            "the probe on each stage of the frozen ImageNet network; default: on the stage that tune chooses",
+            ("imagenet-probe",),
+            _levels(
+                ("chosen on tune",),
+                *((part, f"downstream.layer={part}") for part in (*(f"stage{k}" for k in range(1, 8)), "head")),
+            ),
+        ),
+        Study(
             "freeze",
             "pretrained encoders frozen, or trained on with the head",
             ("sslm", "imagenet"),
