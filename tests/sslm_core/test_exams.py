@@ -57,6 +57,17 @@ def test_files_of_old_programs_are_as_good(fresh_exams):
     assert told.stderr == ""  # numpy would warn of each
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_a_volume_is_what_numpy_reads(tmp_path, order, version):
+    path, voxels = tmp_path / "0000.npy", np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    with open(path, "wb") as file:
+        np.lib.format.write_array(file, np.asarray(voxels, order=order), version)
+    volume = exams.read_volume(path)
+    assert (volume == voxels).all() and (volume == np.load(path)).all() and volume.flags.writeable
+    assert exams.volume_shape(path) == volume.shape == (2, 3, 4)
+
+
 def two_exams(root):
     for split in ("train", "valid"):
         for path in (root / split / "sagittal").glob("*.npy"):
