@@ -152,10 +152,16 @@ class PooledProbe(nn.Module):
     @staticmethod
     def over_frames(x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """[B, T, F] of which `count` frames are real -> mean, maximum and spread over those [B, 3 F]."""
-        real = mask(x, count)[..., None]
-        mean = (x * real).sum(1) / count[:, None]
-        square = ((x - mean[:, None]).square() * real).sum(1) / count[:, None]
-        return torch.cat([mean, x.masked_fill(~real, -torch.inf).amax(1), square.clamp(min=1e-12).sqrt()], 1)
+        # a GPU is not asked: it would make the host wait
+        padded = x.device.type != "cpu" or int(count.min()) < x.shape[1]
+        padding = ~mask(x, count)[..., None]
+
+        def without(values: torch.Tensor, fill: float) -> torch.Tensor:
+            return values.masked_fill(padding, fill) if padded else values
+
+        mean = without(x, 0).sum(1) / count[:, None]
+        square = without((x - mean[:, None]).square(), 0).sum(1) / count[:, None]
+        return torch.cat([mean, without(x, -torch.inf).amax(1), square.clamp(min=1e-12).sqrt()], 1)
 
     def forward(self, maps: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         return self.of_pooled(self.over_frames(self.of_frames(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]), count))

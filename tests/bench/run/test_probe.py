@@ -43,6 +43,18 @@ def test_the_probe_finds_what_is_there_and_predicts_as_it_was_fitted(exams):
     assert found
 
 
+def test_padding_changes_nothing():
+    """Whatever stands in it; frames without padding take another way."""
+    draw, lengths = torch.Generator().manual_seed(0), torch.tensor([7, 3, 1])
+    x = torch.randn(3, 7, 5, generator=draw)
+    together = PooledProbe.over_frames(x, lengths)
+    for e, length in enumerate(lengths):
+        real = x[e : e + 1, :length]
+        torch.testing.assert_close(together[e : e + 1], PooledProbe.over_frames(real, lengths[e : e + 1]))
+        spread = real.std(1, correction=0).clamp(min=1e-6)
+        torch.testing.assert_close(together[e : e + 1], torch.cat([real.mean(1), real.amax(1), spread], 1))
+
+
 def test_regression_in_the_span_of_the_exams_is_regression_on_all_features():
     torch.manual_seed(1)
     x, y = torch.randn(24, 3 * PooledProbe.PER_CHANNEL), torch.arange(24).numpy()[:, None] % 2
