@@ -98,7 +98,8 @@ def test_studies_are_those_asked_for():
         "4 x 4",
     ]
     assert (
-        " ".join(levels) == "labels permutations grid branches augment frames head layer freeze pretext loss imbalance"
+        " ".join(levels)
+        == "labels permutations grid branches augment frames head layer layer-imagenet freeze pretext loss imbalance"
     )
     assert [level.draws for level in STUDIES["labels"].levels] == [5, 5, 5, 5, 1]
 
