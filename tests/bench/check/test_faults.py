@@ -257,6 +257,8 @@ def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_befor
     path.write_text(text.replace("\n    def batch(", SLOW, 1))
     verdicts = {v.figure: v for v in speed.in_turns(ROOT, tmp_path, "cpu", 1.15)}
     print(table(list(verdicts.values()), False))
+    if verdicts["time of jigsaw batch"].verdict == "too busy to tell":
+        pytest.skip("other programs took the machine's time")
     assert verdicts["time of jigsaw batch"].verdict == "slower"
     assert not verdicts["time of prediction"].fails and not verdicts["time of head epoch"].fails
 
