@@ -62,6 +62,14 @@ def test_a_loss_fails(tiny, baseline, tmp_path, capsys):
     assert "Same machine and torch, yet scores differ" in out
 
 
+def test_work_that_differs_between_seeds_is_not_gated(tiny, baseline, tmp_path, capsys):
+    rows = [row | {"parameters": "1" if row["seed"] == "4" else "2"} for row in results.read(baseline)]
+    results.upsert(tmp_path / "stages.csv", rows)
+    assert checked(tmp_path / "stages.csv", "--gates", "cost") == 0
+    out = capsys.readouterr().out
+    assert "parameters" not in out and "trainable" in out
+
+
 def test_another_machine_is_judged_by_the_spread_and_its_speed_is_not(tiny, baseline, tmp_path, capsys):
     results.upsert(
         tmp_path / "other.csv", [row | {"machine": "another", "commit": ""} for row in results.read(baseline)]
