@@ -181,8 +181,8 @@ def judged(baseline: Rows, now: Rows, kinds: list[str], here: dict[str, str]) ->
                 if len(was) == 1:  # a probe's differ with the stage that tune chooses
                     verdicts.append(gates.exact(f"{method}: {figure}", was, found))
             if alike(baseline, here):
-                was, peak = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
-                verdicts.append(gates.at_most(f"{method}: peak memory, MB", was, peak, MEMORY))
+                old, new = (statistics.fmean(numbers(rows[method], "peak_mb")) for rows in (before, after))
+                verdicts.append(gates.at_most(f"{method}: peak memory, MB", old, new, MEMORY))
     return verdicts
 
 
