@@ -330,8 +330,10 @@ def test_a_dry_run_runs_nothing_and_tells_what_it_would(study_run, folder, tmp_p
     out = capsys.readouterr().out
     assert (
         "12 cells, 4 of them finished; encoders that they share: 2." in out
-        and "(8 cells after finished ones of their kind)" in out
+        and "(8 from FLOPs at the speed of a pretext step here)" in out
     )
+    assert ablate("augment", folder, study_run, "--dry-run", "--methods", "sslm") == 0
+    assert "(5 cells after finished ones of their kind)" in capsys.readouterr().out
 
 
 @pytest.mark.slow
