@@ -32,17 +32,15 @@ class Forecast:
         for path in sorted(jobs[0].home.rglob("run.json")):
             if read_json(path).get("record") == RECORD:
                 record = read_record(path)
-                for kind in kinds_of(record["variant"]):
-                    key = record["preset"], record["device"], record["method"], kind
-                    self.known.setdefault(key, []).append(record)
+                key = record["preset"], record["device"], record["method"], kind_of(record["variant"])
+                self.known.setdefault(key, []).append(record)
 
     def seconds(self, job: Job) -> float:
         """Of one cell that is to run. What it shares, a pretext and feature maps, is counted for the first that wants
         it."""
         first = shared_by(job) not in self.paid
         self.paid.add(shared_by(job))
-        key = job.preset.name, job.device, job.method
-        records = next(filter(None, (self.known.get((*key, kind)) for kind in kinds_of(job.variant))), None)
+        records = self.known.get((job.preset.name, job.device, job.method, kind_of(job.variant)))
         if not records:
             return self.computed(job, first)
         self.measured += 1
@@ -72,13 +70,10 @@ class Forecast:
         return float(work) / speed(job.preset, job.device)
 
 
-def kinds_of(variant: str) -> tuple[str, ...]:
-    """What a cell's time depends on, the closest match first: the variant less the labels that it sees, whose number is
-    known; and less the jigsaw's options too, which cost little. Another head, or one that is fine-tuned, is no match.
-    """
-    pairs = [pair for pair in variant.split(",") if not pair.startswith("data.")]
-    shown = (pairs, [pair for pair in pairs if not pair.startswith("jigsaw.")])
-    return tuple(dict.fromkeys(",".join(kind) for kind in shown))
+def kind_of(variant: str) -> str:
+    """A variant less the labels that it sees, whose number is known, and less the jigsaw's options, which cost little:
+    what a cell's time depends on. Another head, or one that is fine-tuned, is another kind."""
+    return ",".join(pair for pair in variant.split(",") if not pair.startswith(("data.", "jigsaw.")))
 
 
 def shared_by(job: Job) -> tuple:
