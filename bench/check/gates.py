@@ -18,7 +18,7 @@ from scipy import optimize, stats
 ALARMS = 0.005  # chance that unchanged code fails any of the gates of noisy figures; half of the 1 % that is promised
 POWER = 0.8  # chance with which the smallest loss told is found
 LEAST = 5  # runs of a baseline
-SLOWER = "slower"
+SLOWER, UNTOLD = "slower", "too busy to tell"
 FAILS = ("worse", "too good", SLOWER, "changed", "more", "undefined")
 IDENTICAL, INSIDE, NO_LOSS = "identical", "within noise", "different, not worse"
 
@@ -105,7 +105,7 @@ def at_most(figure: str, baseline: float, now: float, limit: float) -> Verdict:
 
 def slower(figure: str, ratio: "Ratio", limit: float) -> Verdict:
     """A duration relative to the other commit's: it fails where the whole interval lies beyond `limit`."""
-    verdict = SLOWER if ratio.low > limit else INSIDE if ratio.high <= limit else "too busy to tell"
+    verdict = SLOWER if ratio.low > limit else INSIDE if ratio.high <= limit else UNTOLD
     return Verdict(figure, "1", f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]", f"<= {limit:g}", verdict)
 
 
@@ -116,9 +116,12 @@ class Ratio:
     high: float
 
 
-def paired(first: Sequence[float], second: Sequence[float], alarms: float) -> Ratio:
-    """Of the second durations to the first, taken in pairs."""
-    logs = [math.log(b / a) for a, b in zip(first, second)]
-    mean = statistics.fmean(logs)
-    width = quantile(alarms, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return Ratio(math.exp(mean), math.exp(mean - width), math.exp(mean + width))
+def ratio(first: Sequence[float], second: Sequence[float], alarms: float) -> Ratio:
+    """Of the second durations to the first, taken in pairs: the median, and the order statistics that it lies beyond
+    with a probability of at most `alarms` on each side (of rounds that are independent)."""
+    ratios = sorted(b / a for a, b in zip(first, second, strict=True))
+    n = len(ratios)
+    k = int(stats.binom.ppf(alarms, n, 0.5))  # P(Binomial(n, 1/2) < k) < alarms
+    if not k:
+        raise ValueError(f"{n} pairs: too few for an interval")
+    return Ratio(statistics.median(ratios), ratios[k - 1], ratios[n - k])

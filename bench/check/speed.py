@@ -1,12 +1,11 @@
 """How `check` gates speed: in turns with another commit of the suite, on the same machine. No stored time is needed."""
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sslm_core.errors import UserError
@@ -18,26 +17,38 @@ from .gates import Verdict
 
 TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # parts that SCRIPT times
 SCRIPT = Path(__file__).with_name("timing.py")
-PAIRS = (3, 5)  # least and most
-NARROW = 0.05  # half an interval's width, relative: pairs are added until all are narrower
+PAIRS = (2, 5)  # of processes, least and most: pairs are added until each interval lies on one side of the limit
+ROUNDS = 14  # of a pair: in each both sides take every part once
 # on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
 BEYOND = 0.005
 
+Times = dict[str, tuple[list[float], list[float]]]  # part -> seconds of both sides, round by round
 
-def timings(device: str, root: Path = ROOT, what: str = "") -> dict[str, float]:
-    """Relative seconds of each of TIMED, of the suite at `root`, by a process of its own. Raises UserError where it
-    does not run there."""
+
+@contextlib.contextmanager
+def process(device: str, root: Path, what: str = "") -> Iterator[Callable[[str], str]]:
+    """A function that asks SCRIPT by name, in a process of its own with the suite at `root`. The process starts at once
+    and answers when it is ready. Raises UserError where it does not run there."""
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-P", str(SCRIPT), "--device", device]
-    done = subprocess.run(words, env=environment, cwd=root, capture_output=True, text=True)
-    lines = done.stderr.strip().splitlines()
-    if done.returncode:
-        why = lines[-1] if lines else "killed"
-        raise UserError(f"{what or root}: the timings do not run on that code ({why}); compare with a later commit")
-    told = json.loads(done.stdout)
-    if not Path(told["source"]).resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{root}: sslm_core was taken from {told['source']}; is that folder a checkout of this suite?")
-    return told["relative"]
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(words, 0, env=environment, cwd=root, stdin=pipe, stdout=pipe, stderr=errors) as started,
+    ):
+        questions, answers = started.stdin, started.stdout
+        assert questions and answers
+
+        def ask(name: str) -> str:
+            with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer
+                questions.write(f"{name}\n".encode())
+            if answer := answers.readline().decode().strip():
+                return answer
+            errors.seek(0)
+            why = (errors.read().decode(errors="replace").strip().splitlines() or ["killed"])[-1]
+            raise UserError(f"{what or root}: the timings do not run on that code ({why}); compare with a later commit")
+
+        yield ask
 
 
 def named(part: str) -> str:
@@ -45,33 +56,39 @@ def named(part: str) -> str:
 
 
 def against(ref: str, device: str, limit: float) -> list[Verdict]:
-    """The gates of this code's durations against those of commit `ref`, timed in turns until the intervals are
-    narrow."""
+    """The gates of this code's durations against those of commit `ref`."""
     with checkout(ref) as root:
         return in_turns(root, ROOT, device, limit, f"--against {ref}")
 
 
 def in_turns(first: Path, second: Path, device: str, limit: float, what: str = "") -> list[Verdict]:
-    """The gates of the suite at `second` against that at `first`: pairs of processes, the order changing from pair to
-    pair."""
-    sides: dict[Path, list[dict[str, float]]] = {first: [], second: []}
-    while True:
-        pairs = len(sides[first])
-        if pairs >= PAIRS[0]:
-            ratios = {
-                part: gates.paired([t[part] for t in sides[first]], [t[part] for t in sides[second]], BEYOND)
-                for part in TIMED
-            }
-            widest = max(max(r.high / r.value, r.value / r.low) - 1 for r in ratios.values())
-            say(
-                f"pair {pairs}: "
-                + ", ".join(f"{part} {r.value:.3f}" for part, r in ratios.items())
-                + f"; widest interval +-{widest:.0%}"
-            )
-            if widest < NARROW or pairs == PAIRS[1]:
-                return [gates.slower(named(part), ratio, limit) for part, ratio in ratios.items()]
-        for root in (first, second) if pairs % 2 else (second, first):
-            sides[root].append(timings(device, root, what if root == first else ""))
+    """The gates of the suite at `second` against that at `first`."""
+    took: Times = {part: ([], []) for part in TIMED}
+    for pair in range(1, PAIRS[1] + 1):
+        one_pair(first, second, device, what, took)
+        ratios = {part: gates.ratio(*times, BEYOND) for part, times in took.items()}
+        say(
+            f"pair {pair}: "
+            + ", ".join(f"{part} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for part, r in ratios.items())
+        )
+        verdicts = [gates.slower(named(part), ratio, limit) for part, ratio in ratios.items()]
+        if pair >= PAIRS[0] and not any(v.verdict == gates.UNTOLD for v in verdicts):
+            break
+    return verdicts
+
+
+def one_pair(first: Path, second: Path, device: str, what: str, took: Times) -> None:
+    """Adds to each part of `took` its seconds at `first` and `second`, once a round. What slows the machine for a while
+    meets both: they take a part one right after the other, and who begins changes from round to round."""
+    with process(device, first, what) as before, process(device, second) as after:
+        for root, ask in ((first, before), (second, after)):
+            source = Path(ask("source"))
+            if not source.resolve().is_relative_to(root.resolve()):
+                raise UserError(f"{root}: sslm_core was taken from {source}; is that folder a checkout of this suite?")
+        for k in range(ROUNDS):
+            for part, times in took.items():
+                for side in (0, 1) if k % 2 else (1, 0):
+                    times[side].append(float((before, after)[side](part)))
 
 
 def known(ref: str) -> bool:

@@ -1,6 +1,7 @@
 """The verb `check` on a preset of seconds: its verdicts, and what it refuses."""
 
 import math
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,8 @@ from bench.cli.main import main
 from bench.machine import ROOT
 from bench.run import probe
 from bench.store import results
-from tests.tools.checking import TIMES, checked, worktrees
+from sslm_core.errors import UserError
+from tests.tools.checking import TIMED, checked, steady, worktrees
 
 
 def test_unchanged_code_is_identical(tiny, baseline, capsys):
@@ -81,9 +83,7 @@ def test_another_machine_is_judged_by_the_spread_and_its_speed_is_not(tiny, base
 
 def test_slower_parts_fail(tiny, baseline, monkeypatch, capsys):
     monkeypatch.setattr(
-        speed,
-        "timings",
-        lambda device, root, what="": TIMES | {"jigsaw_batch": 2.0 * (1.4 if root == ROOT else 1)},
+        speed, "process", steady(lambda root, part: 1.4 if (root, part) == (ROOT, "jigsaw_batch") else 1.0)
     )
     assert checked(baseline, "--gates", "speed") == 1
     assert capsys.readouterr().out.endswith("check failed: time of jigsaw batch: slower\n")
@@ -93,27 +93,45 @@ def test_slower_parts_fail(tiny, baseline, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "noise, factor, pairs, verdict",
     [
-        (0.01, 1.0, 3, "within noise"),
-        (0.01, 1.4, 3, "slower"),
-        (0.1, 2.0, 5, "slower"),
-        (0.1, 1.0, 5, "too busy to tell"),
+        (0.05, 1.0, 2, "within noise"),
+        (0.05, 1.4, 2, "slower"),
+        (0.5, 4.0, 2, "slower"),
+        (0.5, 1.0, 5, "too busy to tell"),
     ],
 )
-def test_another_commit_is_timed_in_turns_until_intervals_are_narrow(noise, factor, pairs, verdict, monkeypatch):
-    draw, sides = np.random.default_rng(0), []
+def test_another_commit_is_timed_in_turns_until_intervals_tell(noise, factor, pairs, verdict, monkeypatch):
+    draw, asked = np.random.default_rng(0), []
 
-    def timings(device, root, what=""):
+    def seconds(root, part):
         assert (root / "sslm_core" / "jigsaw.py").exists()
-        sides.append(root)
-        slow = {"jigsaw_batch": factor if root == ROOT else 1.0}
-        return {part: slow.get(part, 1.0) * math.exp(noise * draw.normal()) for part in speed.TIMED}
+        if part != "jigsaw_batch":
+            return 1.0
+        asked.append(root)
+        return (factor if root == ROOT else 1.0) * math.exp(noise * draw.normal())
 
-    monkeypatch.setattr(speed, "timings", timings)
+    monkeypatch.setattr(speed, "process", steady(seconds))
     before = worktrees()
     found = {v.figure: v.verdict for v in speed.against("HEAD", "cpu", 1.15)}
-    assert found.pop("time of jigsaw batch") == verdict and set(found.values()) <= {"within noise", "too busy to tell"}
-    assert pairs <= len(sides) / 2 <= 5 and len({*sides[::2]}) == 2 and sides.count(ROOT) == len(sides) / 2
+    assert found.pop("time of jigsaw batch") == verdict and set(found.values()) == {"within noise"}
+    rounds = pairs * speed.ROUNDS
+    assert len(asked) == 2 * rounds and asked.count(ROOT) == asked[::2].count(ROOT) * 2 == rounds
+    assert all({*asked[k : k + 2]} == {*asked[:2]} for k in range(0, len(asked), 2))
     assert worktrees() == before
+
+
+def test_code_that_cannot_be_timed_is_told_in_a_line(tmp_path, monkeypatch):
+    """A side that fails at once, one that ends in a round, and one whose sslm_core is another's."""
+    script, package = tmp_path / "timing.py", tmp_path / "sslm_core"
+    monkeypatch.setattr(speed, "SCRIPT", script)
+    monkeypatch.setattr(speed, "process", TIMED)
+    for text, why in (
+        ("raise RuntimeError('no such layer')", "do not run on that code (RuntimeError: no such layer)"),
+        (f"input(); print({str(package)!r}, flush=True); input(); exit(3)", "do not run on that code (killed)"),
+        ("input(); print('/elsewhere/sslm_core', flush=True); input()", "was taken from /elsewhere/sslm_core"),
+    ):
+        script.write_text(text)
+        with pytest.raises(UserError, match=re.escape(why)):
+            speed.in_turns(tmp_path, tmp_path, "cpu", 1.15)
 
 
 def test_an_update_replaces_the_rows_and_says_what_changed(tiny, baseline, tmp_path, capsys):

@@ -248,8 +248,7 @@ SLOW = """
 
 @pytest.mark.slow
 def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "timings", TIMED)
-    monkeypatch.setattr(speed, "PAIRS", (3, 6))  # so large a difference needs no narrow interval
+    monkeypatch.setattr(speed, "process", TIMED)
     for name in ("sslm_core", "bench"):
         shutil.copytree(ROOT / name, tmp_path / name)
     path = tmp_path / "sslm_core" / "jigsaw.py"
@@ -265,8 +264,7 @@ def test_a_data_path_that_takes_forty_percent_more_is_slower_than_the_code_befor
 
 @pytest.mark.slow
 def test_a_commit_is_not_slower_than_itself(monkeypatch):
-    monkeypatch.setattr(speed, "timings", TIMED)
-    monkeypatch.setattr(speed, "PAIRS", (3, 3))
+    monkeypatch.setattr(speed, "process", TIMED)
     before = worktrees()
     verdicts = speed.against("HEAD", "cpu", 1.15)
     assert len(verdicts) == len(speed.TIMED) and not any(v.fails for v in verdicts)

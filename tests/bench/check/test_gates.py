@@ -70,9 +70,13 @@ def test_scores_without_noise_may_hardly_move():
 
 
 def test_ratios_of_durations():
-    first, second = [1.0, 2.0, 4.0], [1.5, 2.9, 6.1]  # a machine that gets slower meets both sides of a pair
-    ratio = gates.paired(first, second, 0.01)
-    assert ratio.value == pytest.approx(1.49, abs=0.02) and 1.15 < ratio.low < ratio.high < 1.9
+    """The median's interval as tables of the sign test have it: of 20 numbers the 4th and the 17th, at .005 a side."""
+    first = [1.0 + k for k in range(20)]  # a machine that gets slower meets both sides of a pair
+    second = [time * (1 + k / 100) for k, time in enumerate(first)]
+    ratio = gates.ratio(first, second, 0.005)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1.095, 1.03, 1.16))
+    with pytest.raises(ValueError, match="too few"):
+        gates.ratio(first[:7], second[:7], 0.005)
 
 
 @pytest.mark.slow
