@@ -18,7 +18,7 @@ from .gates import Verdict
 TIMED = ("pretext_step", "jigsaw_batch", "head_epoch", "prediction")  # parts that SCRIPT times
 SCRIPT = Path(__file__).with_name("timing.py")
 PAIRS = (2, 5)  # of processes, least and most: pairs are added until each interval lies on one side of the limit
-ROUNDS = 14  # of a pair: in each both sides take every part once
+ROUNDS = 20  # of a pair: in each both sides take every part once
 # on each side of an interval; unchanged code fails far less often: the whole of it must lie beyond the limit
 BEYOND = 0.005
 

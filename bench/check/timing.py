@@ -46,7 +46,7 @@ def parts(device: torch.device) -> dict[str, Callable[[], object]]:
         PretextConfig("fast", epochs=1, draws=2, batch=32),
         ClipConfig(frames=4, edge=0),
         DownstreamConfig(
-            epochs=1, batch=4, lrs=(1e-3,), trial=1, optimiser="adam", clips=2, tune_clips=1, hidden=24, views=1
+            epochs=1, batch=4, lrs=(1e-3,), trial=1, optimiser="adam", clips=4, tune_clips=1, hidden=24, views=1
         ),
     )
     noise = torch.randint(
@@ -64,7 +64,7 @@ def parts(device: torch.device) -> dict[str, Callable[[], object]]:
     return {
         "pretext_step": lambda: pretext(config, store, everyone[:-8], everyone[-8:], 0),
         "jigsaw_batch": lambda: [task.batch(store, frames, draw, train=True) for _ in range(20)],
-        "head_epoch": lambda: fit(model, clips, truth, everyone, lambda _: half, truth, config.downstream, 0),
+        "head_epoch": lambda: fit(model, clips, truth, everyone[:16], lambda _: half, truth, config.downstream, 0),
         "prediction": lambda: predict(model, store, everyone[:4], config.clip, config.downstream, 0),
     }
 
