@@ -11,6 +11,7 @@ from baselines import imagenet
 from bench.config.presets import CPU
 from bench.phantom.marks import exam
 from bench.run import methods
+from bench.run.encoders import Cell
 from sslm_core.frames import quiet, store_of
 from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.pretext import PretextConfig, pretrain
@@ -48,9 +49,7 @@ def test_every_method_overfits_sixteen_exams(sixteen, name, monkeypatch):
         pretext=replace(preset.pretext, epochs=2, batch=16),
     )
     everyone = torch.arange(16)
-    cell = methods.Cell(
-        config, store, truth, everyone, everyone, 0, quiet, None, None, lambda _, train: (train(None), 0.0)
-    )
+    cell = Cell(config, store, truth, everyone, everyone, 0, quiet, None, None, lambda _, train: (train(None), 0.0))
     outcome = methods.METHODS[name].fit(cell)
     scores = outcome.tune_scores
     apart = all(scores[truth[:, k] == 1, k].min() > scores[truth[:, k] == 0, k].max() for k in range(3))  # AUC 1

@@ -40,16 +40,16 @@ def grown(exams_folder, tmp_path_factory) -> tuple[Path, str]:
     tree = tmp_path_factory.mktemp("tree")
     for floor in ("baselines", "bench", "sslm_core"):
         shutil.copytree(ROOT / floor, tree / floor, ignore=shutil.ignore_patterns("__pycache__"))
-    methods, figures = tree / "bench" / "run" / "methods.py", tree / "bench" / "stats" / "figures.py"
-    for document, title, opening in (
-        ("README.md", "Add a baseline", "METHODS: dict[str, Method] = {\n"),
-        ("CONTRIBUTING.md", "Add a pretext", "PRETEXTS: dict[str, Pretext | Untrained] = {\n"),
+    run, figures = tree / "bench" / "run", tree / "bench" / "stats" / "figures.py"
+    for document, title, place, opening in (
+        ("README.md", "Add a baseline", run / "methods.py", "METHODS: dict[str, Method] = {\n"),
+        ("CONTRIBUTING.md", "Add a pretext", run / "encoders.py", "PRETEXTS: dict[str, From] = {\n"),
     ):
         text, (module, lines) = section(document, title)
         new_file(tree, text, module)
         load, entry = lines.splitlines(keepends=True)
-        put(methods, "import torch\n", load)
-        put(methods, opening, after=entry)
+        put(place, "import torch\n", load)
+        put(place, opening, after=entry)
     _, (function, entry) = section("CONTRIBUTING.md", "Add a metric")
     put(figures, "# In the order of results.csv", f"{function}\n\n")
     put(figures, "FIGURES = (\n", after=entry)

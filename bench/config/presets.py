@@ -112,7 +112,8 @@ FULL = Preset(  # every number as published: the defaults of each part
     planes=(),
     seeds=(0, 1, 2, 3, 4),
     methods=(  # all but those that want weights of the user's
-        *("sslm", "sslm-probe", "sslm-finetuned", "random", "random-probe", "supervised", "supervised-small"),
+        *("sslm", "sslm-probe", "sslm-finetuned", "random", "random-probe"),
+        *("supervised", "supervised-probe", "supervised-small"),
         *("imagenet", "imagenet-probe", "imagenet-mrnet", "imagenet-finetuned"),
         *("geometric", "simclr", "pirl"),
         *("sslm-weighted", "sslm-focal", "sslm-effective", "sslm-ldam", "sslm-sampled"),

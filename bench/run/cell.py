@@ -16,7 +16,7 @@ import torch
 from sslm_core import ranks
 from sslm_core.cache import Cache
 from sslm_core.checkpoint import Resume, load, save
-from sslm_core.downstream import ClipModel, predict
+from sslm_core.downstream import predict
 from sslm_core.encoder import Encoder
 from sslm_core.errors import UserError, memory_full
 from sslm_core.exams import ExamSet
@@ -28,10 +28,10 @@ from sslm_core.sslm import SSLMConfig
 
 from ..store import explanations
 from ..store.records import RECORD, write_scores
-from . import flops
 from .device import environment, prepare
+from .encoders import Cell, training_flops
 from .job import Job, code
-from .methods import METHODS, Cell
+from .methods import METHODS
 from .models import digest, keep
 from .throughput import prediction, synchronise
 
@@ -170,20 +170,6 @@ def shared_encoder(
             save(path, state | {"task": result.task, "config": json.dumps(dataclasses.asdict(config))})
             resume.path.unlink(missing_ok=True)
         return result, seconds
-
-
-def training_flops(cell: Cell, model: ClipModel, epochs: int) -> float:
-    """What was spent from the pretext to the choice of the model: features, every learning rate tried, every look at
-    tune."""
-    model.eval()
-    clip, lengths = cell.config.clip.frames, cell.store.lengths.cpu()
-    with torch.no_grad():
-        gray = torch.zeros(1, 1, *cell.store.data.shape[1:], device=cell.store.device)
-        frame = flops.flops(lambda: model.backbone(gray))
-        maps = model.backbone(gray)[:, None].repeat(1, clip, 1, 1, 1)
-        head = flops.flops(lambda: model.head(maps, torch.full((1,), clip, device=gray.device)))
-    exams = lengths[cell.labelled], lengths[cell.judged]
-    return flops.downstream(cell.config, frame, head, epochs, *exams, frozen=model.frozen)
 
 
 def resolved(config: SSLMConfig, device: torch.device) -> SSLMConfig:

@@ -8,59 +8,17 @@ from typing import Any
 import torch
 
 from baselines import imagenet, reweighted
-from baselines.pretexts import PIRL, Geometric, SimCLR, random_weights
 from baselines.supervised import small_net
 from baselines.timm_backbone import timm_backbone
-from sslm_core.cache import Cache
-from sslm_core.checkpoint import Resume
 from sslm_core.downstream import ClipModel, DownstreamConfig, Fitted
-from sslm_core.encoder import Encoder, Upto, frozen
+from sslm_core.encoder import Upto, frozen
 from sslm_core.errors import UserError
 from sslm_core.features import Scale
-from sslm_core.frames import FrameStore, Progress
-from sslm_core.jigsaw import Jigsaw, JigsawConfig
 from sslm_core.losses import Loss, Sampling, bce, constant, losses
-from sslm_core.pretext import PretextTask, Pretrained, pretrain
 from sslm_core.sslm import SSLMConfig, diagnose, finetune, new_encoder, new_head
 
-from . import flops, probe
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a method may see: frames of the exams to fit and to tune on, labels of those of them that are `labelled` and
-    `judged`.
-
-    Under protocol `clean`, no reported exam.
-    """
-
-    config: SSLMConfig
-    store: FrameStore
-    truth: torch.Tensor  # float32 [E, L]
-    fit: torch.Tensor  # exam numbers
-    tune: torch.Tensor
-    seed: int
-    progress: Progress
-    resume: Resume | None  # of the loop that sees labels
-    cache: Cache | None
-    # an encoder trained once for all cells that want it
-    shared: Callable[[str, Callable[[Resume], Pretrained]], tuple[Pretrained, float]]
-    stored: dict | None = None  # parts of a model that was fitted before: it is built again, and nothing is trained
-    # the exams of fit and tune whose labels are seen, where not all are
-    shown: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    @property
-    def frame(self) -> int:
-        """H = W of the frames."""
-        return self.store.data.shape[-1]
-
-    @property
-    def labelled(self) -> torch.Tensor:
-        return self.shown[0] if self.shown else self.fit
-
-    @property
-    def judged(self) -> torch.Tensor:
-        return self.shown[1] if self.shown else self.tune
+from . import probe
+from .encoders import PRETEXTS, Cell, Pretext
 
 
 @dataclass
@@ -80,76 +38,6 @@ class Outcome:
 
 PARTS = ("backbone", "scale", "head")  # of a ClipModel, as they are stored
 Weighing = Callable[[torch.Tensor], Loss]  # the truth of the labelled exams -> the loss to train with
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """An encoder that has seen no label, and what it took."""
-
-    encoder: Encoder
-    seconds: float
-    flops: float
-    history: list[dict] = field(default_factory=list)
-    classes: int = 0  # of its task
-
-
-@dataclass(frozen=True)
-class Pretext:
-    """A task that SSLM's encoder learns without labels, for the FLOPs that the jigsaw takes.
-
-    task: made of the jigsaw's settings, the frame's size, seed and device. Its `classes` are a number or, where that
-    depends on them, a function of the frames looked at together. cost: FLOPs of the encoder, forward, on what the task
-    makes of one frame.
-    """
-
-    task: Callable[[JigsawConfig, int, int, torch.device], PretextTask]
-    cost: Callable[[SSLMConfig, int], float] = flops.patches
-    batch: int = 0  # frames at most, where not 0
-    alone: bool = False  # not by several ranks: each frame is told from all others of its batch
-
-    def encoder(self, cell: Cell, name: str) -> Encoded:
-        sample, config = self.cost(cell.config, cell.frame), cell.config.pretext
-        if self.batch:
-            config = replace(config, batch=min(config.batch, self.batch))
-        config = flops.equal(config, sample, flops.patches(cell.config, cell.frame))
-        task: Any = self.task(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
-        start = new_encoder(cell.config.encoder, cell.seed)
-        terms = (cell.store, cell.fit, cell.tune, config, cell.seed, cell.progress)
-        learnt, seconds = cell.shared(name, lambda resume: pretrain(task, start, *terms, resume))
-        work = flops.pretext(sample, config, len(cell.fit), len(cell.tune))
-        classes = task.classes(config.look) if callable(task.classes) else task.classes
-        return Encoded(learnt.encoder, seconds, work, learnt.history, classes)
-
-
-class Untrained:
-    """In a pretext's place: the encoder with random weights."""
-
-    alone = False
-
-    def encoder(self, cell: Cell, name: str) -> Encoded:
-        jigsaw = Jigsaw(cell.config.jigsaw, cell.frame, cell.seed, cell.store.device)
-        terms = (cell.config, jigsaw, cell.store, cell.fit, cell.seed, cell.progress)
-        made, seconds = cell.shared(name, lambda resume: Pretrained(random_weights(*terms)))
-        work = flops.patches(cell.config, cell.frame) * len(cell.fit) * cell.config.pretext.draws
-        return Encoded(made.encoder, seconds, work)
-
-
-def _whole(config: SSLMConfig, frame: int) -> float:
-    return flops.encoding(config, 1, frame)
-
-
-def _two_views(config: SSLMConfig, frame: int) -> float:
-    return 2 * flops.patches(config, frame)
-
-
-PRETEXTS: dict[str, Pretext | Untrained] = {
-    "jigsaw": Pretext(Jigsaw),
-    "random": Untrained(),
-    # a frame costs as much as many patch sets: the paper's batches of 16
-    "geometric": Pretext(Geometric, cost=_whole, batch=16),
-    "simclr": Pretext(SimCLR, cost=_two_views, alone=True),
-    "pirl": Pretext(PIRL, cost=_two_views, alone=True),
-}
 
 
 @dataclass(frozen=True)
@@ -262,6 +150,7 @@ METHODS: dict[str, Method] = {
     "random": RANDOM,  # the control: SSLM's encoder with random weights, frozen, under the same head
     "random-probe": _probed(RANDOM),
     "supervised": SUPERVISED,  # SSLM's encoder and head, end to end
+    "supervised-probe": _probed(Method(pretext="supervised")),
     "supervised-small": Method(lambda cell: small_net(cell.frame, cell.seed), freeze=False),
     "imagenet": IMAGENET,
     "imagenet-probe": _probed(IMAGENET),
@@ -272,7 +161,11 @@ METHODS: dict[str, Method] = {
     "timm-finetuned": replace(TIMM, freeze=False),
     "timm-mrnet": replace(TIMM, freeze=False, head="max"),  # MRNet's recipe: all is trained, the maximum over frames
     # SSLM with another pretext
-    **{name: Method(pretext=name) for name in PRETEXTS if name not in (SSLM.pretext, RANDOM.pretext)},
+    **{
+        name: Method(pretext=name)
+        for name, task in PRETEXTS.items()
+        if isinstance(task, Pretext) and name != SSLM.pretext
+    },
     **{f"sslm-{name}": replace(SSLM, **how) for name, how in STRATEGIES.items()},
     **{f"supervised-{name}": replace(SUPERVISED, **how) for name, how in STRATEGIES.items()},
 }

@@ -21,7 +21,8 @@ from ..config.presets import PRESETS
 from ..data.dataset import embedded_folder
 from ..store.records import read_json, read_record, read_scores
 from .device import prepare
-from .methods import METHODS, PARTS, Cell
+from .encoders import Cell
+from .methods import METHODS, PARTS
 
 
 def prepared(name: str, folder: Path) -> str:

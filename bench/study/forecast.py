@@ -63,7 +63,10 @@ class Forecast:
         frozen = method.frozen(config)
         epochs = flops.epochs(config.downstream if frozen else config.finetune)
         work += flops.downstream(config, frame, clip, epochs, lengths[data.labelled], lengths[data.judged], frozen)
-        if first and method.pretext == "random":
+        if first and method.pretext == "supervised":
+            trained = flops.epochs(config.finetune), lengths[data.labelled], lengths[data.judged]
+            work += flops.downstream(config, frame, clip, *trained, frozen=False)
+        elif first and method.pretext == "random":
             work += patches(config, job.preset.frame) * len(data.fit) * config.pretext.draws
         elif first and method.pretext:  # all pretexts are given the jigsaw's FLOPs
             work += flops.pretext(patches(config, job.preset.frame), config.pretext, len(data.fit), len(data.tune))

@@ -65,7 +65,7 @@ STUDIES = {
     for study in (
         Study(
             "labels",
-            "SSLM fine-tuned or frozen, random weights, training from scratch, ImageNet, at 5 to 100 % of the labels",
+            "methods at 5 to 100 % of the labels",
             ("sslm-finetuned", "supervised", "sslm-probe", "random-probe", "imagenet-probe"),
             _levels(
                 *(
@@ -129,7 +129,7 @@ STUDIES = {
         Study(
             "layer",
             "the probe on each stage of the frozen encoder; default: on the stage that tune chooses",
-            ("sslm-probe", "random-probe"),
+            ("sslm-probe", "random-probe", "supervised-probe"),
             _levels(
                 ("chosen on tune",),
                 *(
@@ -161,7 +161,7 @@ STUDIES = {
         ),
         Study(
             "loss",
-            "strategies against imbalance, on SSLM and on supervised training",
+            "strategies against imbalance",
             ("sslm", "supervised"),
             _levels(("none",), *((name, "", (f"sslm-{name}", f"supervised-{name}")) for name in IMBALANCE)),
         ),

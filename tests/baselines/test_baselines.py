@@ -10,6 +10,7 @@ from bench.config.presets import PRESETS, Preset
 from bench.data.dataset import open_dataset
 from bench.run import flops, methods
 from bench.run.cell import run
+from bench.run.encoders import Cell
 from bench.run.job import Job
 from bench.store.records import read_json
 from sslm_core import sslm
@@ -39,9 +40,8 @@ STEP = SSLMConfig(  # one epoch of one batch
     ),
 )
 TIMM = {name for name in methods.METHODS if name.startswith("timm")}  # with weights of the user's: test_timm.py
-TRAINED_ON = {"sslm-finetuned", "imagenet-finetuned"} | {
-    name for name in methods.METHODS if name.startswith("supervised")
-}
+END_TO_END = {name for name in methods.METHODS if name.startswith("supervised") and not name.endswith("-probe")}
+TRAINED_ON = {"sslm-finetuned", "imagenet-finetuned"} | END_TO_END
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,12 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
     shared = []
 
     def share(pretext, train):
-        shared.append(pretext)
+        shared.append(pretext.partition("-")[0])
         return train(None), 0.0
 
-    cell = methods.Cell(
-        STEP, store, truth, torch.arange(4, 12), torch.arange(4), 0, lambda it, _: it, None, None, share
-    )
+    cell = Cell(STEP, store, truth, torch.arange(4, 12), torch.arange(4), 0, lambda it, _: it, None, None, share)
     outcome = methods.METHODS[name].fit(cell)
-    before, after = states
+    before, after = states[-2:]  # supervised-probe fits an encoder first
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     trained = {k for k, _ in outcome.model.named_parameters() if k.startswith("head.") or name in TRAINED_ON}
     norms = {
@@ -94,7 +92,7 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
         for k, _ in outcome.model.named_buffers()
         if "running_" in k or "batches_tracked" in k and name == "supervised-small"
     }
-    learnt_norms = name.startswith("supervised") or name == "sslm-finetuned"
+    learnt_norms = name in END_TO_END or name == "sslm-finetuned"
     expected = trained | (norms if learnt_norms else set())
     if name.endswith("-probe"):  # what features are standardised by
         expected |= {"head.mean", "head.spread"}
@@ -102,14 +100,32 @@ def test_one_step_changes_what_it_should(name, plane, monkeypatch):
     assert {k for k, p in outcome.model.named_parameters() if p.requires_grad} == trained
     assert outcome.tune_scores.shape == (4, 2) and ((outcome.tune_scores > 0) & (outcome.tune_scores <= 1)).all()
     encoders = {"sslm": "jigsaw", "geometric": "geometric", "simclr": "simclr", "pirl": "pirl", "random": "random"}
-    assert (
-        shared
-        == [encoders[k] for k in encoders if name.split("-")[0] == k]
-        == list(filter(None, [methods.METHODS[name].pretext]))
-    )
+    encoders |= {"supervised": "supervised"} if name == "supervised-probe" else {}
+    wanted = [encoders[k] for k in encoders if name.split("-")[0] == k]
+    assert shared == wanted == list(filter(None, [methods.METHODS[name].pretext]))
     assert outcome.model.frozen == methods.METHODS[name].frozen(STEP)
-    assert bool(outcome.pretext) == bool(outcome.classes) == (bool(shared) and not name.startswith("random"))
+    solved = bool(shared) and not name.startswith(("random", "supervised"))
+    assert bool(outcome.pretext) == bool(outcome.classes) == solved
     assert (outcome.pretext_flops > 0) == bool(shared)
+
+
+def test_supervised_probe_reads_the_encoder_that_supervised_trains(plane):
+    store, truth = plane
+    names = []
+
+    def share(name, train):
+        names.append(name)
+        return train(None), 0.0
+
+    def fitted(method: str, exams: torch.Tensor) -> dict[str, torch.Tensor]:
+        cell = Cell(STEP, store, truth, exams, torch.arange(4), 0, lambda it, _: it, None, None, share)
+        backbone = methods.METHODS[method].fit(cell).model.backbone
+        return getattr(backbone, "backbone", backbone).state_dict()
+
+    probed, trained = (fitted(name, torch.arange(4, 12)) for name in ("supervised-probe", "supervised"))
+    assert all(torch.equal(value, trained[name]) for name, value in probed.items())
+    fitted("supervised-probe", torch.arange(5, 12))
+    assert len(set(names)) == 2  # other labels, another encoder
 
 
 def test_a_backbone_may_move_slower_than_its_head(plane):
@@ -129,7 +145,7 @@ def test_strategies_differ_from_plain_training(plane):
     store, truth = plane
     heads = {}
     for name in ("sslm", *(n for n in methods.METHODS if n.startswith("sslm-"))):
-        cell = methods.Cell(
+        cell = Cell(
             STEP,
             store,
             truth,

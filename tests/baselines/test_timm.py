@@ -12,6 +12,7 @@ from bench.cli.main import main
 from bench.config.presets import SMOKE
 from bench.config.variants import varied
 from bench.run import methods
+from bench.run.encoders import Cell
 from sslm_core.encoder import stages
 from sslm_core.errors import UserError
 from sslm_core.exams import read_exams
@@ -73,7 +74,7 @@ def test_methods_fit(name, method, exams_folder):
     store, truth = load_frames(train, "sagittal", 32), torch.tensor(train.truth, dtype=torch.float32)
     config = replace(TINY.sslm, backbone=of(name))
     exams = torch.arange(4, 12), torch.arange(4)
-    cell = methods.Cell(config, store, truth, *exams, 0, quiet, None, None, lambda _, train: (train(None), 0.0))
+    cell = Cell(config, store, truth, *exams, 0, quiet, None, None, lambda _, train: (train(None), 0.0))
     before = timm_backbone(of(name)).state_dict()
     outcome = methods.METHODS[method].fit(cell)
     after = outcome.model.backbone.state_dict()

@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 from baselines import imagenet, reweighted
 from bench.config.presets import SMOKE
 from bench.run import probe
-from bench.run.methods import METHODS, Cell
+from bench.run.encoders import Cell
+from bench.run.methods import METHODS
 from sslm_core import downstream, features, sslm
 from sslm_core.checkpoint import Resume
 from sslm_core.frames import FrameStore, offsets_of
