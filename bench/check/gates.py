@@ -18,6 +18,7 @@ from scipy import optimize, stats
 ALARMS = 0.005  # chance that unchanged code fails any of the gates of noisy figures; half of the 1 % that is promised
 POWER = 0.8  # chance with which the smallest loss told is found
 LEAST = 5  # runs of a baseline
+LEAST_SPREAD = 0.002  # a figure near its ceiling spreads less in the seeds at hand than in others to come
 SLOWER, UNTOLD = "slower", "too busy to tell"
 FAILS = ("worse", "too good", SLOWER, "changed", "more", "undefined")
 IDENTICAL, INSIDE, NO_LOSS = "identical", "within noise", "different, not worse"
@@ -63,7 +64,8 @@ def noisy(
 ) -> Verdict:
     """A figure in 0..1, better when higher, of each run. alarms: on one side; both: too high a figure fails too; same:
     as stored, to the last digit."""
-    n, m, mean, spread = len(baseline), len(now), statistics.fmean(baseline), statistics.stdev(baseline)
+    n, m, mean = len(baseline), len(now), statistics.fmean(baseline)
+    spread = max(statistics.stdev(baseline), LEAST_SPREAD)
     found = f"{spread * least_loss(n, m, alarms):.3f}"
     if any(map(math.isnan, now)):
         return Verdict(figure, f"{mean:.3f}", "", "a number", "undefined", found)

@@ -9,7 +9,7 @@ import torch
 from sslm_core.frames import FrameStore, offsets_of
 
 from ..config.presets import Preset
-from ..run import flops
+from ..run import flops, probe
 from ..run.cell import resolved
 from ..run.device import prepare
 from ..run.job import Job
@@ -62,10 +62,12 @@ class Forecast:
         work = frame * (looked.sum() + TIMED * looked.mean())
         frozen = method.frozen(config)
         epochs = flops.epochs(config.downstream if frozen else config.finetune)
-        work += flops.downstream(config, frame, clip, epochs, lengths[data.labelled], lengths[data.judged], frozen)
+        fitted = lengths[data.labelled], lengths[data.judged]
+        mapped = frame if first or not frozen else 0  # maps of a frozen backbone are there
+        trained = 0 if frozen and (method.head or config.downstream.head) == probe.HEAD else clip
+        work += flops.downstream(config, mapped, trained, epochs, *fitted, frozen)
         if first and method.pretext == "supervised":
-            trained = flops.epochs(config.finetune), lengths[data.labelled], lengths[data.judged]
-            work += flops.downstream(config, frame, clip, *trained, frozen=False)
+            work += flops.downstream(config, frame, clip, flops.epochs(config.finetune), *fitted, frozen=False)
         elif first and method.pretext == "random":
             work += patches(config, job.preset.frame) * len(data.fit) * config.pretext.draws
         elif first and method.pretext:  # all pretexts are given the jigsaw's FLOPs

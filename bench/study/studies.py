@@ -128,7 +128,7 @@ STUDIES = {
         ),
         Study(
             "layer",
-            "the probe on each stage of the frozen encoder; default: on the stage that tune chooses",
+            "the probe on each stage of the frozen encoder",
             ("sslm-probe", "random-probe", "supervised-probe"),
             _levels(
                 ("chosen on tune",),
@@ -140,7 +140,7 @@ STUDIES = {
         ),
         Study(
             "layer-imagenet",
-            "the probe on each stage of the frozen ImageNet network; default: on the stage that tune chooses",
+            "the probe on each stage of the frozen ImageNet network",
             ("imagenet-probe",),
             _levels(
                 ("chosen on tune",),

@@ -51,6 +51,13 @@ def test_verdicts_of_noisy_figures():
         assert gates.noisy("f", baseline, [now], 0.001, both=both).fails is fails
 
 
+def test_a_figure_near_its_ceiling_may_move_by_a_little():
+    baseline = [0.9999, 1.0, 0.9998, 1.0, 0.9999]
+    width = gates.LEAST_SPREAD * gates.reach(5, 1, 0.001)
+    assert not gates.noisy("f", baseline, [0.9999 - 0.9 * width], 0.001).fails
+    assert gates.noisy("f", baseline, [0.9999 - 1.1 * width], 0.001).fails
+
+
 def test_work_is_exact_memory_a_ratio_and_time_an_interval():
     assert not gates.exact("f", {"12"}, {"12"}).fails and gates.exact("f", {"12"}, {"13"}).fails
     assert not gates.at_most("f", 100, 149, 1.5).fails and gates.at_most("f", 100, 151, 1.5).fails

@@ -27,7 +27,7 @@ from sslm_core.errors import UserError
 from tests.conftest import LABELS, write_exams
 from tests.tools.tiny import TINY
 
-PAGE = Path(__file__).parents[3] / "docs" / "ablations.md"
+PAGE = Path(__file__).parents[3] / "docs" / "studies.md"
 
 
 @pytest.fixture(autouse=True)
